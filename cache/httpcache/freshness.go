@@ -1,0 +1,80 @@
+package httpcache
+
+import (
+	"net/http"
+	"slices"
+	"time"
+)
+
+// What FreshnessLifetime names when no explicit expiration time is there.
+const (
+	fromHeuristic = "heuristic"
+	fromNothing   = "none"
+)
+
+// heuristicCap bounds what is guessed from Last-Modified.
+const heuristicCap = 24 * time.Hour
+
+// CurrentAge is the age of a stored response at now (§4.2.3), never negative.
+func CurrentAge(r *Response, now time.Time) time.Duration {
+	apparent := max(0, r.Received.Sub(r.date()))
+	delay := max(0, r.Received.Sub(r.Requested))
+	initial := max(apparent, ageValue(r.Header)+delay)
+	return initial + max(0, now.Sub(r.Received))
+}
+
+// ageValue is the Age field's value: the first one where there are several, and
+// 0 where it is no count of seconds (§5.1).
+func ageValue(h http.Header) time.Duration {
+	for _, line := range h.Values("Age") {
+		for _, member := range splitList(line) {
+			age, _ := parseDelta(member)
+			return age
+		}
+	}
+	return 0
+}
+
+// FreshnessLifetime is how long r stays fresh after its origin made it
+// (§4.2.1), and what says so: "s-maxage", "max-age", "Expires", "heuristic"
+// (a tenth of the time since Last-Modified, at most a day, §4.2.2) or "none".
+// What is there but invalid makes r stale at once: 0.
+func FreshnessLifetime(r *Response) (d time.Duration, from string) {
+	cc, field := responseDirectives(r.Header)
+	for _, name := range []string{"s-maxage", "max-age"} {
+		if v, _, present := cc.delta(name); present {
+			return v, name
+		}
+	}
+	// A targeted field takes the place of Expires too (RFC 9213 §2.2).
+	if field == "Cache-Control" {
+		if t, valid, present := singleDate(r.Header, "Expires", r.Received); present {
+			if !valid {
+				return 0, "Expires"
+			}
+			return max(0, t.Sub(r.date())), "Expires"
+		}
+	}
+	if !cc.has("public") && !slices.Contains(heuristicStatus, r.Status) {
+		return 0, fromNothing
+	}
+	modified, ok := r.lastModified()
+	if since := r.date().Sub(modified); ok && since > 0 {
+		return min(since/10, heuristicCap), fromHeuristic
+	}
+	return 0, fromNothing
+}
+
+// staleProhibited names the response directive that forbids to serve r stale
+// (§4.2.4), "" for none.
+func staleProhibited(d directives) string {
+	if d.unqualified("no-cache") {
+		return "no-cache"
+	}
+	for _, name := range []string{"must-revalidate", "proxy-revalidate", "s-maxage"} {
+		if d.has(name) {
+			return name
+		}
+	}
+	return ""
+}

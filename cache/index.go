@@ -1,0 +1,167 @@
+package cache
+
+import (
+	"encoding/binary"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"hash/crc32"
+	"time"
+
+	"github.com/dgraph-io/badger/v4"
+
+	"github.com/cistern-edge/cistern/cache/content"
+)
+
+// record is what the index keeps of an object.
+type record struct {
+	Num      uint64            `json:"num"`
+	ID       content.ID        `json:"id,omitzero"`
+	Promised content.ID        `json:"promised,omitzero"`
+	Size     int64             `json:"size"`
+	Complete bool              `json:"complete,omitempty"`
+	Trust    content.Trust     `json:"trust,omitempty"`
+	Public   bool              `json:"public,omitempty"`
+	Pinned   bool              `json:"pinned,omitempty"`
+	Title    string            `json:"title"`
+	Created  time.Time         `json:"created"`
+	Used     time.Time         `json:"used"`
+	Names    map[string][]byte `json:"names"`
+	From     map[string]int64  `json:"from"`
+	Served   map[string]int64  `json:"served"`
+}
+
+// reserved is how much room the object counts for.
+func (r *record) reserved() int64 { return max(r.Size, 0) }
+
+// index keeps records in Badger, each with a checksum of its own: a flipped bit
+// in Badger's value log can come back as a wrong value without an error.
+type index struct{ db *badger.DB }
+
+var castagnoli = crc32.MakeTable(crc32.Castagnoli)
+
+func openIndex(dir string, small bool) (*index, error) {
+	opt := badger.DefaultOptions(dir).WithLogger(nil).WithMetricsEnabled(false).
+		WithNumCompactors(2).WithNumMemtables(2).WithMemTableSize(8 << 20).
+		WithBlockCacheSize(0).WithCompression(0).WithIndexCacheSize(8 << 20).
+		WithValueLogFileSize(64 << 20).WithValueThreshold(1 << 10)
+	if small {
+		opt = opt.WithMemTableSize(2 << 20).WithIndexCacheSize(1 << 20).WithValueLogFileSize(4 << 20).WithValueThreshold(512)
+	}
+	db, err := badger.Open(opt)
+	if err != nil {
+		return nil, fmt.Errorf("open index %s: %w", dir, err)
+	}
+	return &index{db}, nil
+}
+
+func (ix *index) close() error { return ix.db.Close() }
+
+func (ix *index) sync() error {
+	if err := ix.db.Sync(); err != nil {
+		return fmt.Errorf("sync index: %w", err)
+	}
+	return nil
+}
+
+// recordKey is 'o' and the number, so that records sort by age.
+func recordKey(num uint64) []byte { return binary.BigEndian.AppendUint64([]byte{'o'}, num) }
+
+func encode(r *record) ([]byte, error) {
+	body, err := json.Marshal(r)
+	if err != nil {
+		return nil, fmt.Errorf("encode record of object %d: %w", r.Num, err)
+	}
+	return append(binary.BigEndian.AppendUint32(nil, crc32.Checksum(body, castagnoli)), body...), nil
+}
+
+func decode(key, value []byte) (*record, error) {
+	if len(key) != 9 || len(value) < 4 || binary.BigEndian.Uint32(value) != crc32.Checksum(value[4:], castagnoli) {
+		return nil, fmt.Errorf("index record %x: checksum does not match", key)
+	}
+	var r record
+	if err := json.Unmarshal(value[4:], &r); err != nil {
+		return nil, fmt.Errorf("index record %x: %w", key, err)
+	}
+	if r.Num != binary.BigEndian.Uint64(key[1:]) {
+		return nil, fmt.Errorf("index record %x: is for object %d", key, r.Num)
+	}
+	if r.Names == nil {
+		r.Names = map[string][]byte{}
+	}
+	if r.From == nil {
+		r.From = map[string]int64{}
+	}
+	if r.Served == nil {
+		r.Served = map[string]int64{}
+	}
+	return &r, nil
+}
+
+// put saves records in one transaction.
+func (ix *index) put(records ...*record) error {
+	if len(records) == 0 {
+		return nil
+	}
+	batch := ix.db.NewWriteBatch()
+	defer batch.Cancel()
+	for _, r := range records {
+		value, err := encode(r)
+		if err != nil {
+			return err
+		}
+		if err := batch.Set(recordKey(r.Num), value); err != nil {
+			return fmt.Errorf("save record of object %d: %w", r.Num, err)
+		}
+	}
+	if err := batch.Flush(); err != nil {
+		return fmt.Errorf("save records: %w", err)
+	}
+	return nil
+}
+
+// merge saves twin and forgets spare at once.
+func (ix *index) merge(twin *record, spare uint64) error {
+	value, err := encode(twin)
+	if err != nil {
+		return err
+	}
+	err = ix.db.Update(func(tx *badger.Txn) error {
+		return errors.Join(tx.Set(recordKey(twin.Num), value), tx.Delete(recordKey(spare)))
+	})
+	if err != nil {
+		return fmt.Errorf("merge object %d into %d: %w", spare, twin.Num, err)
+	}
+	return nil
+}
+
+// drop forgets a record.
+func (ix *index) drop(num uint64) error {
+	err := ix.db.Update(func(tx *badger.Txn) error { return tx.Delete(recordKey(num)) })
+	if err != nil {
+		return fmt.Errorf("drop record of object %d: %w", num, err)
+	}
+	return nil
+}
+
+// each reads every sound record and counts the damaged ones.
+func (ix *index) each(use func(*record)) (bad int, err error) {
+	err = ix.db.View(func(tx *badger.Txn) error {
+		it := tx.NewIterator(badger.IteratorOptions{PrefetchValues: true, PrefetchSize: 100, Prefix: []byte{'o'}})
+		defer it.Close()
+		for it.Rewind(); it.Valid(); it.Next() {
+			value, err := it.Item().ValueCopy(nil)
+			if err != nil {
+				return err
+			}
+			r, err := decode(it.Item().Key(), value)
+			if err != nil {
+				bad++
+				continue
+			}
+			use(r)
+		}
+		return nil
+	})
+	return bad, err
+}

@@ -1,0 +1,259 @@
+package cache
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/cistern-edge/cistern/cache/content"
+)
+
+// tap is the Fill as one Source sees it: it counts what the Source brings.
+type tap struct {
+	*Fill
+	name string
+}
+
+// Accept implements content.Sink.
+func (t *tap) Accept(r content.Range) error { return t.accept(r, t.name) }
+
+// Size implements content.Sink.
+func (f *Fill) Size() int64 {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.size
+}
+
+// SetSize implements content.Sink. It also reserves the room.
+func (f *Fill) SetSize(size int64) error {
+	f.mu.Lock()
+	known := f.size
+	end := int64(0)
+	if n := len(f.arrived); n > 0 {
+		end = f.arrived[n-1].End
+	}
+	f.mu.Unlock()
+	switch {
+	case size < 0:
+		return fmt.Errorf("size %d of %s is negative", size, f.title)
+	case known == size:
+		return nil
+	case known >= 0:
+		return fmt.Errorf("size of %s was %d and is now said to be %d", f.title, known, size)
+	case end > size:
+		return fmt.Errorf("size of %s is said to be %d, but %d bytes are here", f.title, size, end)
+	}
+	if err := f.store.reserve(f.num, size); err != nil {
+		return err
+	}
+	if err := f.blob.setSize(size); err != nil {
+		return err
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.size = size
+	f.wake()
+	return nil
+}
+
+// reserve says how large an object of unknown size turned out to be.
+func (s *Store) reserve(num uint64, size int64) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	r, ok := s.objects[num]
+	if !ok {
+		return fmt.Errorf("reserve room for object %d: %w", num, ErrNotFound)
+	}
+	if err := s.makeRoom(size - r.reserved()); err != nil {
+		return err
+	}
+	s.used += size - r.reserved()
+	r.Size = size
+	return s.index.put(r)
+}
+
+// Missing implements content.Sink.
+func (f *Fill) Missing() []content.Range {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.arrived.Without(content.Range{End: blockEnd(f.size)})
+}
+
+// Claim implements content.Sink.
+func (f *Fill) Claim(at, max int64) (content.Range, bool) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if at >= 0 {
+		return f.claim(at, max)
+	}
+	for _, w := range f.waiters {
+		if r, ok := f.claim(w.off, max); ok {
+			return r, true
+		}
+	}
+	for _, gap := range f.arrived.Without(content.Range{End: blockEnd(f.size)}) {
+		if free := f.claims.Without(gap); len(free) > 0 {
+			return f.claim(free[0].Off, max)
+		}
+	}
+	return content.Range{}, false
+}
+
+// claim takes what is missing and unclaimed from the byte at; f.mu is held.
+func (f *Fill) claim(at, max int64) (content.Range, bool) {
+	r := content.Range{Off: at, End: blockEnd(f.size)}
+	if r.End-max > at { // without overflow, whatever max is
+		r.End = at + max
+	}
+	gaps := f.arrived.Without(r)
+	if len(gaps) == 0 || gaps[0].Off != at {
+		return content.Range{}, false
+	}
+	free := f.claims.Without(gaps[0])
+	if len(free) == 0 || free[0].Off != at {
+		return content.Range{}, false
+	}
+	f.claims.Add(free[0])
+	return free[0], true
+}
+
+// Release implements content.Sink.
+func (f *Fill) Release(r content.Range) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.claims.Remove(r)
+	f.signalWanted()
+}
+
+// Wanted implements content.Sink.
+func (f *Fill) Wanted() <-chan struct{} { return f.wanted }
+
+// signalWanted tells the Source if a reader waits for bytes that nobody has
+// claimed; f.mu is held.
+func (f *Fill) signalWanted() {
+	for _, w := range f.waiters {
+		if f.arrived.From(w.off) == w.off && f.claims.From(w.off) == w.off {
+			select {
+			case f.wanted <- struct{}{}:
+			default:
+			}
+			return
+		}
+	}
+}
+
+// WriteAt implements content.Sink.
+func (f *Fill) WriteAt(p []byte, off int64) (int, error) {
+	r := content.Range{Off: off, End: off + int64(len(p))}
+	f.writing.RLock()
+	defer f.writing.RUnlock()
+	f.mu.Lock()
+	size := f.size
+	gaps := f.arrived.Without(r)
+	f.mu.Unlock()
+	if off < 0 || r.End < off || r.End > blockEnd(size) {
+		return 0, fmt.Errorf("write %s of %s: outside its %d bytes", r, f.title, size)
+	}
+	for _, g := range gaps {
+		if _, err := f.blob.body.WriteAt(p[g.Off-off:g.End-off], g.Off); err != nil {
+			return 0, fmt.Errorf("write %s of %s: %w", g, f.title, err)
+		}
+	}
+	return len(p), nil
+}
+
+// ReadAt implements content.Sink.
+func (f *Fill) ReadAt(p []byte, off int64) (int, error) { return f.blob.body.ReadAt(p, off) }
+
+// Drop implements content.Sink. What was not accepted was never counted, so the
+// next write goes over it.
+func (f *Fill) Drop(content.Range) {}
+
+// accept takes the bytes of r from a Source. Without a layer they are readable
+// at once; with one, each block when it is whole and proved.
+func (f *Fill) accept(r content.Range, source string) error {
+	f.mu.Lock()
+	if r.Off < 0 || r.End > blockEnd(f.size) {
+		f.mu.Unlock()
+		return fmt.Errorf("accept %s of %s: outside its %d bytes", r, f.title, f.size)
+	}
+	fresh := f.arrived.Without(r)
+	for _, g := range fresh {
+		f.arrived.Add(g)
+		f.source[source] += g.Len()
+	}
+	f.mu.Unlock()
+	if len(fresh) == 0 {
+		return nil
+	}
+	f.writing.Lock() // a barrier: writes that began before have ended
+	//lint:ignore SA2001 nothing is guarded, only waited for
+	f.writing.Unlock()
+
+	if f.layer == nil {
+		f.publish(fresh...)
+		return nil
+	}
+	var bad []error
+	for i := r.Off / content.BlockSize; i*content.BlockSize < r.End; i++ {
+		bad = append(bad, f.prove(i, source))
+	}
+	return errors.Join(bad...)
+}
+
+// prove checks block i against the layer once all of it has arrived.
+func (f *Fill) prove(i int64, source string) error {
+	block := content.Block(i, f.layer.Size)
+	f.mu.Lock()
+	ready := f.arrived.Covers(block) && !f.readable.Covers(block)
+	f.mu.Unlock()
+	if !ready {
+		return nil
+	}
+	leaves, err := f.blob.hashBlock(block)
+	if err == nil && content.BlockHash(leaves, f.layer.Size) == f.layer.Hashes[i] {
+		f.mu.Lock()
+		f.hashed[i] = leaves
+		f.mu.Unlock()
+		f.publish(block)
+		return nil
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.arrived.Remove(block)
+	f.source[source] -= min(block.Len(), f.source[source])
+	f.signalWanted()
+	if err != nil {
+		return err
+	}
+	return fmt.Errorf("block %d of %s: %w", i, f.title, content.ErrBadPiece)
+}
+
+// publish lets readers have ranges and wakes those that waited for them.
+func (f *Fill) publish(ranges ...content.Range) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for _, r := range ranges {
+		f.readable.Add(r)
+		f.unsynced += r.Len()
+	}
+	if f.unsynced >= flushEvery {
+		select {
+		case f.full <- struct{}{}:
+		default:
+		}
+	}
+	f.wake()
+}
+
+// wake lets go of the waiters whose byte is readable or beyond the end; f.mu is
+// held.
+func (f *Fill) wake() {
+	f.waiters = slices.DeleteFunc(f.waiters, func(w *waiter) bool {
+		if f.readable.From(w.off) == w.off && w.off < blockEnd(f.size) {
+			return false
+		}
+		close(w.ready)
+		return true
+	})
+}

@@ -1,0 +1,344 @@
+// Package cache is the store: one sparse file for each object, an index in
+// Badger, and one Fill for each object that is on its way in, however many
+// readers drink from it.
+//
+// The way of a byte through it: a content.Source writes to a [Fill] (a
+// content.Sink), which makes ranges readable, wakes every [Reader] and later
+// makes them durable; a complete object earns its identity. The store knows
+// nothing of HTTP, torrents or multicast, and refuses to call anything complete
+// that has not been hashed. Start reading at [Store.Create] and [Fill.Start].
+package cache
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/cistern-edge/cistern/cache/content"
+)
+
+// Config says where the store lives and how large it may grow.
+type Config struct {
+	// Dir is the data directory; it is made if it is not there.
+	Dir string
+	// MaxBytes bounds the bytes of all objects; 0 means 50 GB.
+	MaxBytes int64
+	// MinFree is how many bytes of the volume stay free, so that the index
+	// never meets a full disk; 0 means 256 MiB.
+	MinFree int64
+	// Small keeps the index light, for agents on machines of 128 MB.
+	Small bool
+}
+
+// Validate reports every fault of the configuration at once.
+func (c Config) Validate() error {
+	var faults []error
+	if c.Dir == "" {
+		faults = append(faults, errors.New("store.dir: no directory named"))
+	}
+	if c.MaxBytes < 0 {
+		faults = append(faults, fmt.Errorf("store.max_bytes: %d is negative", c.MaxBytes))
+	}
+	if c.MinFree < 0 {
+		faults = append(faults, fmt.Errorf("store.min_free: %d is negative", c.MinFree))
+	}
+	return errors.Join(faults...)
+}
+
+// Errors that callers tell apart.
+var (
+	// ErrNotFound says that the store has no such object or name.
+	ErrNotFound = errors.New("not in the store")
+	// ErrIncomplete says that an object is not whole and nothing is filling it.
+	ErrIncomplete = errors.New("object is incomplete and nothing is filling it")
+)
+
+// Store keeps objects. All methods are safe for concurrent use.
+type Store struct {
+	cfg   Config
+	log   *slog.Logger
+	index *index
+	lock  *os.File
+
+	ctx    context.Context // ends at Close; fills live in it
+	cancel context.CancelFunc
+	fills  sync.WaitGroup
+
+	// mu guards what follows. It is taken before a Fill's own lock, never after.
+	mu      sync.Mutex
+	objects map[uint64]*record
+	names   map[string]uint64
+	ids     map[content.ID]uint64
+	active  map[uint64]*Fill
+	used    int64 // bytes that objects take or have reserved
+	next    uint64
+	dirty   map[uint64]bool // records with figures that the index has not got
+}
+
+// Open opens the store in cfg.Dir, or makes it. Only one process may have it
+// open.
+func Open(cfg Config, log *slog.Logger) (*Store, error) {
+	if err := cfg.Validate(); err != nil {
+		return nil, err
+	}
+	if cfg.MaxBytes == 0 {
+		cfg.MaxBytes = 50e9
+	}
+	if cfg.MinFree == 0 {
+		cfg.MinFree = 256 << 20
+	}
+	if err := os.MkdirAll(filepath.Join(cfg.Dir, "blobs"), 0o700); err != nil {
+		return nil, fmt.Errorf("make store: %w", err)
+	}
+	lock, err := lockDir(cfg.Dir)
+	if err != nil {
+		return nil, err
+	}
+	ix, err := openIndex(filepath.Join(cfg.Dir, "index"), cfg.Small)
+	if err != nil {
+		lock.Close()
+		return nil, err
+	}
+	s := &Store{
+		cfg: cfg, log: log, index: ix, lock: lock,
+		objects: map[uint64]*record{}, names: map[string]uint64{}, ids: map[content.ID]uint64{},
+		active: map[uint64]*Fill{}, dirty: map[uint64]bool{},
+	}
+	s.ctx, s.cancel = context.WithCancel(context.Background())
+	if err := s.load(); err != nil {
+		return nil, errors.Join(err, ix.close(), lock.Close())
+	}
+	return s, nil
+}
+
+// load reads the whole index into memory and sweeps away blobs that it does not
+// know.
+func (s *Store) load() error {
+	bad, err := s.index.each(func(r *record) {
+		s.objects[r.Num] = r
+		s.next = max(s.next, r.Num+1)
+		s.used += r.reserved()
+		for name := range r.Names {
+			s.names[name] = r.Num
+		}
+		if r.Complete && r.Public && !r.ID.IsZero() {
+			s.ids[r.ID] = r.Num
+		}
+	})
+	if err != nil {
+		return fmt.Errorf("load index: %w", err)
+	}
+	if bad > 0 {
+		s.log.Warn("dropped damaged index records", "records", bad)
+	}
+	return s.sweep()
+}
+
+// sweep removes blobs without a record: leftovers of a create that a crash cut
+// short.
+func (s *Store) sweep() error {
+	for num := range blobNumbers(s.cfg.Dir) {
+		if _, ok := s.objects[num]; !ok {
+			if err := removeBlob(s.cfg.Dir, num); err != nil {
+				return err
+			}
+		}
+		s.next = max(s.next, num+1)
+	}
+	return nil
+}
+
+// Run saves figures and makes room until ctx is done.
+func (s *Store) Run(ctx context.Context) error {
+	tick := time.NewTicker(5 * time.Second)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+			if err := s.saveFigures(); err != nil {
+				s.log.Error("failed to save figures", "err", err)
+			}
+			s.mu.Lock()
+			err := s.makeRoom(0)
+			s.mu.Unlock()
+			if err != nil && !errors.Is(err, content.ErrFull) {
+				s.log.Error("failed to make room", "err", err)
+			}
+		}
+	}
+}
+
+// Close stops every fill, makes what it has durable and closes the index.
+func (s *Store) Close() error {
+	s.cancel()
+	s.fills.Wait()
+	return errors.Join(s.saveFigures(), s.index.close(), s.lock.Close())
+}
+
+// Spec says what a new object is.
+type Spec struct {
+	content.Object
+	// Title is what people see: a file name or an address.
+	Title string
+	// Public objects may be had under other names than the one they came by.
+	Public bool
+}
+
+// Create makes an empty object under a name and returns the Fill that brings it
+// in; the caller starts it. An older object loses the name. meta is kept with
+// the name and means nothing to the store. The error wraps content.ErrFull if
+// there is no room.
+func (s *Store) Create(spec Spec, name string, meta []byte) (*Fill, error) {
+	if l := spec.Layer; l != nil {
+		if err := l.Check(spec.ID); err != nil {
+			return nil, fmt.Errorf("create %s: %w", spec.Title, err)
+		}
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if err := s.makeRoom(max(spec.Size, 0)); err != nil {
+		return nil, fmt.Errorf("create %s: %w", spec.Title, err)
+	}
+	now := time.Now()
+	r := &record{
+		Num: s.next, Size: spec.Size, Promised: spec.ID, Trust: spec.Trust, Public: spec.Public, Title: spec.Title,
+		Created: now, Used: now, Names: map[string][]byte{}, From: map[string]int64{}, Served: map[string]int64{},
+	}
+	b, err := createBlob(s.cfg.Dir, r.Num, spec.Size)
+	if err != nil {
+		return nil, fmt.Errorf("create %s: %w", spec.Title, err)
+	}
+	s.next++
+	s.objects[r.Num] = r
+	s.used += r.reserved()
+	if err := s.bind(r, name, meta); err != nil {
+		b.close()
+		return nil, errors.Join(err, s.remove(r.Num))
+	}
+	f := newFill(s, r, b, spec.Layer)
+	s.active[r.Num] = f
+	return f, nil
+}
+
+// OpenFill returns the fill of an incomplete object: the running one, or a new
+// one that goes on from the durable blocks and that the caller starts. layer
+// proves further blocks; it may be nil.
+func (s *Store) OpenFill(num uint64, layer *content.Layer) (*Fill, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if f := s.active[num]; f != nil {
+		return f, nil
+	}
+	r, ok := s.objects[num]
+	if !ok || r.Complete {
+		return nil, fmt.Errorf("resume object %d: %w", num, ErrNotFound)
+	}
+	if layer != nil && !r.Promised.IsZero() {
+		if err := layer.Check(r.Promised); err != nil {
+			return nil, fmt.Errorf("resume %s: %w", r.Title, err)
+		}
+	}
+	b, err := openBlob(s.cfg.Dir, num)
+	if err != nil {
+		return nil, fmt.Errorf("resume %s: %w", r.Title, err)
+	}
+	f := newFill(s, r, b, layer)
+	s.active[num] = f
+	return f, nil
+}
+
+// Read opens a reader on an object that is complete or being filled. The error
+// wraps ErrNotFound or ErrIncomplete.
+func (s *Store) Read(num uint64) (*Reader, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	r, ok := s.objects[num]
+	if !ok {
+		return nil, fmt.Errorf("read object %d: %w", num, ErrNotFound)
+	}
+	f := s.active[num]
+	if f == nil && !r.Complete {
+		return nil, fmt.Errorf("read %s: %w", r.Title, ErrIncomplete)
+	}
+	r.Used = time.Now()
+	s.dirty[num] = true
+	return s.newReader(r, f)
+}
+
+// newReader opens a reader with a descriptor of its own; s.mu is held.
+func (s *Store) newReader(r *record, f *Fill) (*Reader, error) {
+	file, err := os.Open(blobPath(s.cfg.Dir, r.Num))
+	if err != nil {
+		return nil, fmt.Errorf("read %s: %w", r.Title, err)
+	}
+	return &Reader{file: file, fill: f, size: r.Size}, nil
+}
+
+// Lookup finds the object that a name stands for, and what was kept with the
+// name.
+func (s *Store) Lookup(name string) (info Info, meta []byte, ok bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	num, ok := s.names[name]
+	if !ok {
+		return Info{}, nil, false
+	}
+	r := s.objects[num]
+	return s.info(r), slices.Clone(r.Names[name]), true
+}
+
+// ByID finds a complete public object by its identity.
+func (s *Store) ByID(id content.ID) (Info, bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	num, ok := s.ids[id]
+	if !ok {
+		return Info{}, false
+	}
+	return s.info(s.objects[num]), true
+}
+
+// Get gives what is known of an object.
+func (s *Store) Get(num uint64) (Info, bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	r, ok := s.objects[num]
+	if !ok {
+		return Info{}, false
+	}
+	return s.info(r), true
+}
+
+// List gives every object, newest first.
+func (s *Store) List() []Info {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	all := make([]Info, 0, len(s.objects))
+	for _, num := range slices.Backward(slices.Sorted(maps.Keys(s.objects))) {
+		all = append(all, s.info(s.objects[num]))
+	}
+	return all
+}
+
+// Layer gives the proof of a complete object, block by block.
+func (s *Store) Layer(num uint64) (*content.Layer, error) {
+	info, ok := s.Get(num)
+	if !ok || !info.Complete {
+		return nil, fmt.Errorf("layer of object %d: %w", num, ErrNotFound)
+	}
+	b, err := openBlob(s.cfg.Dir, num)
+	if err != nil {
+		return nil, fmt.Errorf("layer of %s: %w", info.Title, err)
+	}
+	defer b.close()
+	return b.layer(info.Size)
+}
