@@ -1,0 +1,96 @@
+package httpcache
+
+import (
+	"net/http"
+	"net/url"
+	"slices"
+)
+
+// keptFields are those of a stored response that a newer header does not
+// change: they describe the stored bytes, and the newer one came without bytes
+// (§3.2).
+var keptFields = []string{"Content-Digest", "Content-Encoding", "Content-Length", "Content-Range"}
+
+// Freshen renews stored with fresh, a 304 to its conditional request (§4.3.4)
+// or a 200 to a HEAD (§4.3.5): it takes fresh's times and its fields in place of
+// its own (§3.2). With ok false fresh speaks of another representation: stored
+// is out of date and must be fetched whole.
+func Freshen(stored, fresh *Response) (updated *Response, ok bool) {
+	if !sameRepresentation(stored, fresh) {
+		return nil, false
+	}
+	u := *stored
+	u.Header = stored.Header.Clone()
+	u.Requested, u.Received = fresh.Requested, fresh.Received
+	// What fresh does not say about its age, it says is 0.
+	u.Header.Del("Age")
+	for name, lines := range fresh.Header {
+		if !slices.Contains(keptFields, name) {
+			u.Header[name] = slices.Clone(lines)
+		}
+	}
+	if len(fresh.Header.Values("Vary")) > 0 {
+		u.Variant = fresh.Variant
+	}
+	return &u, true
+}
+
+// sameRepresentation says whether fresh, which has no content, may be about
+// what is stored. An origin that sends no validator with its 304 has still
+// answered a request that named one.
+func sameRepresentation(stored, fresh *Response) bool {
+	switch fresh.Status {
+	case http.StatusNotModified:
+	case stored.Status:
+		if n := fresh.Header.Get("Content-Length"); n != "" && n != stored.Header.Get("Content-Length") {
+			return false
+		}
+	default:
+		return false
+	}
+	a, b := stored.Header.Get("ETag"), fresh.Header.Get("ETag")
+	if a != "" && b != "" {
+		return weakMatch(a, b)
+	}
+	before, ok := stored.lastModified()
+	after, ok2 := fresh.lastModified()
+	return !ok || !ok2 || before.Equal(after)
+}
+
+// InvalidatesOn are the keys of what a response to an unsafe method makes out
+// of date (§4.4): the target URI and, on the same origin only, what Location
+// and Content-Location name. None after a safe method or an error. req.URL is
+// absolute.
+func InvalidatesOn(req *http.Request, resp *Response) []string {
+	safe := []string{"", http.MethodGet, http.MethodHead, http.MethodOptions, http.MethodTrace, http.MethodConnect}
+	if slices.Contains(safe, req.Method) || resp.Status < 200 || resp.Status > 399 {
+		return nil
+	}
+	target, err := Key(req.URL)
+	if err != nil {
+		return nil
+	}
+	keys := []string{target}
+	for _, name := range []string{"Location", "Content-Location"} {
+		ref, err := url.Parse(resp.Header.Get(name))
+		if err != nil || resp.Header.Get(name) == "" {
+			continue
+		}
+		u := req.URL.ResolveReference(ref)
+		key, err := Key(u)
+		if err == nil && origin(u) == origin(req.URL) && !slices.Contains(keys, key) {
+			keys = append(keys, key)
+		}
+	}
+	return keys
+}
+
+// origin is the scheme, host and port of u (RFC 9110 §4.3.1), as its key has
+// them; "" where it has no key.
+func origin(u *url.URL) string {
+	key, err := Key(&url.URL{Scheme: u.Scheme, Host: u.Host})
+	if err != nil {
+		return ""
+	}
+	return key
+}
