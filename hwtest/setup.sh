@@ -1,0 +1,35 @@
+#!/usr/bin/env bash
+# Installs the foreign clients and servers that the stories run against. As root
+# on Debian it installs what is missing; elsewhere it says what to install.
+set -euo pipefail
+
+declare -A need=(
+  [gcc]=gcc [curl]=curl [aria2c]=aria2 [opentracker]=opentracker
+  [apt-ftparchive]=apt-utils [dpkg-deb]=dpkg [gpg]=gnupg [chromium]=chromium
+)
+missing=()
+for tool in "${!need[@]}"; do
+  command -v "$tool" >/dev/null 2>&1 || missing+=("${need[$tool]}")
+done
+[ ${#missing[@]} -eq 0 ] && exit 0
+
+if [ "$(id -u)" -ne 0 ] || ! command -v apt-get >/dev/null 2>&1; then
+  echo "WARNING: not installed: ${missing[*]}. Their tests will be skipped (with CI=true: fail)."
+  echo "         As root on Debian: apt-get install --no-install-recommends ${missing[*]}"
+  exit 0
+fi
+echo "installing ${missing[*]}"
+export DEBIAN_FRONTEND=noninteractive
+log=$(mktemp)
+trap 'rm -f "$log"' EXIT
+# A policy that lets no daemon start: the tests start their own.
+policy=/usr/sbin/policy-rc.d
+if [ ! -e "$policy" ]; then
+  printf '#!/bin/sh\nexit 101\n' >"$policy"
+  chmod +x "$policy"
+  trap 'rm -f "$log" "$policy"' EXIT
+fi
+if ! { apt-get -qq update && apt-get -qq install -y --no-install-recommends "${missing[@]}"; } >"$log" 2>&1; then
+  cat "$log"
+  exit 1
+fi
