@@ -85,8 +85,7 @@ func (f *Fill) undurable() []content.Range {
 	var blocks []content.Range
 	for _, r := range f.readable {
 		for _, gap := range f.durable.Without(r) {
-			first := gap.Off / content.BlockSize
-			for i := first; i*content.BlockSize < gap.End; i++ {
+			for i := gap.Off / content.BlockSize; i <= (gap.End-1)/content.BlockSize; i++ {
 				// A block at the end of an object of unknown size is not whole
 				// until the size is known: blockEnd makes it a full one.
 				if b := content.Block(i, blockEnd(f.size)); f.readable.Covers(b) && !f.durable.Covers(b) {

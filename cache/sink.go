@@ -195,7 +195,7 @@ func (f *Fill) accept(r content.Range, source string) error {
 		return nil
 	}
 	var bad []error
-	for i := r.Off / content.BlockSize; i*content.BlockSize < r.End; i++ {
+	for i := r.Off / content.BlockSize; i <= (r.End-1)/content.BlockSize; i++ {
 		bad = append(bad, f.prove(i, source))
 	}
 	return errors.Join(bad...)

@@ -8,10 +8,19 @@ import (
 )
 
 // Leaves gives how many leaves a file of size bytes has.
-func Leaves(size int64) int64 { return (size + LeafSize - 1) / LeafSize }
+func Leaves(size int64) int64 { return parts(size, LeafSize) }
 
 // Blocks gives how many blocks a file of size bytes has.
-func Blocks(size int64) int64 { return (size + BlockSize - 1) / BlockSize }
+func Blocks(size int64) int64 { return parts(size, BlockSize) }
+
+// parts is size divided by unit, rounded up without overflow; 0 if size is
+// negative.
+func parts(size, unit int64) int64 {
+	if size <= 0 {
+		return 0
+	}
+	return (size-1)/unit + 1
+}
 
 // LeafHash hashes one leaf. The last leaf of a file is hashed as long as it is,
 // without padding (BEP 52).
@@ -116,6 +125,9 @@ func (l *Layer) Root() Hash {
 // Check reports whether the layer has the right length and adds up to id. A
 // layer from the network is checked before it is used.
 func (l *Layer) Check(id ID) error {
+	if id.Size < 0 {
+		return fmt.Errorf("layer is for %d bytes", l.Size)
+	}
 	if l.Size != id.Size {
 		return fmt.Errorf("layer is for %d bytes, the object has %d", l.Size, id.Size)
 	}
@@ -128,9 +140,10 @@ func (l *Layer) Check(id ID) error {
 	return nil
 }
 
-// Block is the range of block i of a file of size bytes.
+// Block is the range of block i of a file of size bytes; i is in [0,Blocks(size)).
 func Block(i, size int64) Range {
-	return Range{Off: i * BlockSize, End: min((i+1)*BlockSize, size)}
+	off := i * BlockSize
+	return Range{Off: off, End: off + min(BlockSize, size-off)}
 }
 
 // HashLeaves reads r and appends the hashes of its leaves to dst. r starts at a
