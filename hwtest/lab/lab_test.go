@@ -1,0 +1,269 @@
+//go:build linux
+
+package lab_test
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/cistern-edge/cistern/hwtest/lab"
+)
+
+func TestMain(m *testing.M) { lab.Main(m) }
+
+// pair is two hosts on one switch, b's link as configured.
+type pair struct {
+	lab   *lab.Lab
+	sw    *lab.Switch
+	a, b  *lab.Host
+	linkA *lab.Link
+	linkB *lab.Link
+}
+
+func newPair(t *testing.T, cfg lab.LinkConfig, needs ...lab.Need) *pair {
+	t.Helper()
+	l := lab.Test(t, needs...)
+	p := &pair{lab: l, a: l.Host("a"), b: l.Host("b")}
+	p.sw = l.Switch("lan", lab.SwitchConfig{Prefixes: []string{"10.0.0.0/24", "fd00:1::/64"}})
+	p.linkA = p.a.Join(p.sw, lab.LinkConfig{MTU: cfg.MTU})
+	p.linkB = p.b.Join(p.sw, cfg)
+	up(t, l)
+	return p
+}
+
+func up(t *testing.T, l *lab.Lab) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	if err := l.Up(ctx); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// serve starts an HTTP server on h that answers with n bytes and tells who asked.
+func serve(t *testing.T, h *lab.Host, n int) {
+	t.Helper()
+	ln, err := h.Listen("tcp", ":80")
+	if err != nil {
+		t.Fatal(err)
+	}
+	body := bytes.Repeat([]byte("x"), n)
+	srv := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		host, _, _ := net.SplitHostPort(r.RemoteAddr)
+		w.Header().Set("From", host)
+		_, _ = w.Write(body)
+	})}
+	done := make(chan struct{})
+	go func() { defer close(done); _ = srv.Serve(ln) }()
+	t.Cleanup(func() { _ = srv.Close(); <-done })
+}
+
+func get(t *testing.T, h *lab.Host, url string) (body []byte, from string) {
+	t.Helper()
+	resp, err := h.HTTPClient().Get(url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	body, err = io.ReadAll(resp.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return body, resp.Header.Get("From")
+}
+
+func counters(t *testing.T, l *lab.Link) lab.LinkCounters {
+	t.Helper()
+	c, err := l.Counters()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+func TestHostsTalkOverBothFamilies(t *testing.T) {
+	p := newPair(t, lab.LinkConfig{})
+	serve(t, p.b, 10)
+	for i, addr := range p.b.Addrs() {
+		body, from := get(t, p.a, "http://"+net.JoinHostPort(addr.String(), "80")+"/")
+		if len(body) != 10 || from != p.a.Addrs()[i].String() {
+			t.Errorf("%v: %d bytes from %s", addr, len(body), from)
+		}
+	}
+	if body, _ := get(t, p.a, "http://b/"); len(body) != 10 {
+		t.Errorf("by name: %d bytes", len(body))
+	}
+	if _, err := p.a.Dial("tcp", "nobody:80"); err == nil || !strings.Contains(err.Error(), "nobody") {
+		t.Errorf("unknown name: %v", err)
+	}
+}
+
+func TestFaultsOfBuildingStickUntilUp(t *testing.T) {
+	for name, tc := range map[string]struct {
+		build func(*lab.Lab)
+		want  string
+	}{
+		"address":  {func(l *lab.Lab) { l.Host("x").Join(l.Switch("s", lab.SwitchConfig{}), lab.LinkConfig{Addrs: []string{"10.1"}}) }, "10.1"},
+		"none":     {func(l *lab.Lab) { l.Host("x").Join(l.Switch("s", lab.SwitchConfig{}), lab.LinkConfig{}) }, "no Prefixes"},
+		"twice":    {func(l *lab.Lab) { l.Host("x"); l.Host("x") }, "host x: name is taken"},
+		"querier":  {func(l *lab.Lab) { l.Switch("s", lab.SwitchConfig{Querier: true}) }, "needs Snooping"},
+		"after it": {func(l *lab.Lab) { l.Switch("s", lab.SwitchConfig{Prefixes: []string{"?"}}); l.Host("x"); l.Host("x") }, "switch s"},
+		"full": {func(l *lab.Lab) {
+			s := l.Switch("s", lab.SwitchConfig{Prefixes: []string{"10.0.0.0/30"}})
+			for i := range 3 {
+				l.Host(fmt.Sprint(i)).Join(s, lab.LinkConfig{})
+			}
+		}, "no free address"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			l := lab.Test(t)
+			tc.build(l)
+			if err := l.Up(t.Context()); err == nil || !strings.Contains(err.Error(), tc.want) {
+				t.Errorf("Up: %v, want %q in it", err, tc.want)
+			}
+		})
+	}
+}
+
+func TestNATHidesTheLAN(t *testing.T) {
+	l := lab.Test(t)
+	wan := l.Switch("wan", lab.SwitchConfig{Prefixes: []string{"198.51.100.0/24", "2001:db8::/64"}})
+	lan := l.Switch("lan", lab.SwitchConfig{
+		Prefixes: []string{"10.0.0.0/24", "fd00::/64"}, Gateways: []string{"10.0.0.1", "fd00::1"},
+	})
+	r := l.Router("router")
+	out := r.Join(wan, lab.LinkConfig{})
+	r.Masquerade(out)
+	in := r.Join(lan, lab.LinkConfig{Addrs: []string{"10.0.0.1/24", "fd00::1/64"}})
+	server, pc := l.Host("server"), l.Host("pc")
+	server.Join(wan, lab.LinkConfig{})
+	server.Route("10.0.0.0/24", r.Addr().String())
+	pc.Join(lan, lab.LinkConfig{})
+	up(t, l)
+
+	const size = 1 << 20
+	serve(t, server, size)
+	toLAN, err := r.CountIP(lab.Forward, lab.Filter{Out: in, Protocol: 6, SrcPort: 80})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, addr := range server.Addrs() {
+		if _, from := get(t, pc, "http://"+net.JoinHostPort(addr.String(), "80")+"/"); from != r.Addrs()[i].String() {
+			t.Errorf("server saw %s, want the router's %s", from, r.Addrs()[i])
+		}
+	}
+	n, err := toLAN.Read()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if ratio := float64(n.Bytes) / (2 * size); ratio < 1.02 || ratio > 1.08 {
+		t.Errorf("router forwarded %d IP bytes for %d bytes of payload, ratio %.3f", n.Bytes, 2*size, ratio)
+	}
+	serve(t, pc, 1)
+	ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
+	defer cancel()
+	if c, err := server.DialContext(ctx, "tcp", pc.AddrPort(80)); err == nil {
+		c.Close()
+		t.Error("the WAN reached into the LAN unasked")
+	}
+}
+
+func TestFlowsAreCounted(t *testing.T) {
+	l := lab.Test(t)
+	wan := l.Switch("wan", lab.SwitchConfig{Prefixes: []string{"198.51.100.0/24"}})
+	lan := l.Switch("lan", lab.SwitchConfig{Prefixes: []string{"10.0.0.0/24"}, Gateways: []string{"10.0.0.1"}})
+	r := l.Router("router")
+	r.Masquerade(r.Join(wan, lab.LinkConfig{}))
+	r.Join(lan, lab.LinkConfig{Addrs: []string{"10.0.0.1/24"}})
+	seeds, pc := l.Host("seeds"), l.Host("pc")
+	seeds.Join(wan, lab.LinkConfig{Addrs: lab.Addrs("198.51.100.20/24", 60)}).AddAddr("198.51.100.90/24")
+	pc.Join(lan, lab.LinkConfig{})
+	up(t, l)
+	if n := len(seeds.Addrs()); n != 61 {
+		t.Fatalf("seeds has %d addresses, want 61", n)
+	}
+
+	ln, err := seeds.Listen("tcp4", ":6881")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ln.Close()
+	peers := func(f lab.Flow) bool { return f.Established && f.Dst.Port() == 6881 }
+	watch, err := r.WatchFlows(20*time.Millisecond, peers)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var conns []net.Conn
+	for _, addr := range seeds.Addrs()[:12] {
+		c, err := pc.Dial("tcp", net.JoinHostPort(addr.String(), "6881"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		conns = append(conns, c)
+	}
+	flows, err := r.Flows()
+	if err != nil {
+		t.Fatal(err)
+	}
+	n := 0
+	for _, f := range flows {
+		if !peers(f) {
+			continue
+		}
+		n++
+		if f.Src.Addr() != pc.Addr() || f.ReplyDst.Addr() != r.Addr() || f.SentBytes == 0 {
+			t.Errorf("flow %+v: want from %v behind %v, with bytes", f, pc.Addr(), r.Addr())
+		}
+	}
+	if n != 12 {
+		t.Errorf("%d established flows, want 12", n)
+	}
+	for watch.Stats().Last != 12 { // the test's own deadline bounds it
+		time.Sleep(5 * time.Millisecond)
+	}
+	for _, c := range conns {
+		c.Close()
+	}
+	stats, err := watch.Stop()
+	if err != nil || stats.Peak != 12 || stats.Last >= 12 || stats.Samples < 2 {
+		t.Errorf("watch: %+v, %v; want a peak of 12 and fewer at the end", stats, err)
+	}
+}
+
+func TestUnpluggedLinkCarriesNothing(t *testing.T) {
+	p := newPair(t, lab.LinkConfig{})
+	unplug(t, p)
+}
+
+func TestUnpluggedWireCarriesNothing(t *testing.T) {
+	p := newPair(t, lab.LinkConfig{ToHost: lab.Path{Delay: time.Millisecond}}, lab.Wires)
+	unplug(t, p)
+}
+
+func unplug(t *testing.T, p *pair) {
+	t.Helper()
+	serve(t, p.b, 10)
+	get(t, p.a, "http://b/")
+	for range 2 {
+		if err := p.linkB.SetUp(t.Context(), false); err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
+		if c, err := p.a.DialContext(ctx, "tcp", p.b.AddrPort(80)); err == nil {
+			c.Close()
+			t.Error("connected over an unplugged link")
+		}
+		cancel()
+		if err := p.linkB.SetUp(t.Context(), true); err != nil {
+			t.Fatal(err)
+		}
+		get(t, p.a, "http://b/")
+	}
+}
