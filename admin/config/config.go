@@ -1,0 +1,143 @@
+// Package config is the one configuration of a box: a TOML file, read, checked
+// and saved.
+//
+// It says every fault at once, each with its line and key. It refuses unknown
+// keys (a typing error would else be a default in disguise) and files of a
+// newer version. It knows what a value may be, not what the parts do with it:
+// the wiring hands each part its own section. Start reading at [Config] and
+// [Load].
+package config
+
+import (
+	"net/netip"
+	"time"
+
+	"github.com/cistern-edge/cistern/cache"
+)
+
+// Version of the file's layout that this program reads and writes.
+const Version = 1
+
+// Config is the whole file. [Default] gives the values of keys left out.
+type Config struct {
+	Version   int       `toml:"version" comment:"Layout of this file; always 1 for now."`
+	Proxy     Proxy     `toml:"proxy"`
+	Admin     Admin     `toml:"admin"`
+	Store     Store     `toml:"store"`
+	Peering   Peering   `toml:"peering"`
+	Multicast Multicast `toml:"multicast"`
+	Log       Log       `toml:"log"`
+}
+
+// Proxy is what LAN clients talk to.
+type Proxy struct {
+	// Listen is address:port; the address may be empty for every interface.
+	Listen string `toml:"listen" comment:"Where clients reach the proxy. Use \":3142\" for the whole LAN."`
+	// Advertise is host:port. Empty: the address of the connection, or one of
+	// the box's own.
+	Advertise string `toml:"advertise" comment:"host:port under which the LAN knows this box; empty: found out."`
+	// Clients are networks. Empty: loopback, link-local, private, ULA and
+	// directly connected ones.
+	Clients []netip.Prefix `toml:"clients" comment:"Networks that may use the proxy; empty: private and directly connected ones."`
+	// AllowDestinations are what the box may reach although it is private.
+	AllowDestinations []Destination `toml:"allow_destinations" comment:"Private destinations opened on purpose, such as \"10.0.0.0/8\" or \"127.0.0.1:8090\"."`
+}
+
+// Admin is the API, the panel and the metrics page.
+type Admin struct {
+	// Listen is address:port; never that of the proxy.
+	Listen string `toml:"listen" comment:"Where the panel and the API listen."`
+	// Names are Host names accepted beside localhost and IP addresses.
+	Names []string `toml:"names" comment:"Host names of the panel, beside localhost and every IP address."`
+	// Session is how long a login lasts, 1 minute to 30 days.
+	Session Duration `toml:"session" comment:"How long a login lasts."`
+	// MetricsOpen lets everybody who reaches Listen read /metrics.
+	MetricsOpen bool `toml:"metrics_open" comment:"Whether /metrics needs no login."`
+}
+
+// Store is where objects are kept.
+type Store struct {
+	// Dir is the data directory.
+	Dir string `toml:"dir" comment:"The data directory."`
+	// MaxBytes bounds all objects together, at least 16 MiB.
+	MaxBytes Size `toml:"max_bytes" comment:"How large the store may grow."`
+	// MinFree stays free on the volume.
+	MinFree Size `toml:"min_free" comment:"How much of the volume stays free."`
+}
+
+// Peering is the box's one BitTorrent client.
+type Peering struct {
+	Enabled bool `toml:"enabled" comment:"Whether torrents can be added and are served."`
+	// Listen is address:port, for TCP and uTP.
+	Listen string `toml:"listen" comment:"Where peers connect, by TCP and uTP."`
+	// MaxConnections to peers outside the LAN, 1 to 1000, all swarms together.
+	MaxConnections int `toml:"max_connections" comment:"Peer connections to the outside, all swarms together."`
+	// Upload to peers outside the LAN; 0: unlimited.
+	Upload Rate `toml:"upload" comment:"Upload to the outside; \"0\" is unlimited."`
+	// LAN are networks whose peers count as inside. Empty: private ones.
+	LAN []netip.Prefix `toml:"lan" comment:"Networks whose peers are inside, without a cap; empty: private ones."`
+	// DHT finds peers of magnets that name no tracker.
+	DHT bool `toml:"dht" comment:"Whether to look for peers in the DHT."`
+}
+
+// Multicast is how the box casts to enrolled agents.
+type Multicast struct {
+	// Interfaces to cast on. Empty: no casts.
+	Interfaces []string `toml:"interfaces" comment:"Network interfaces to cast on, such as [\"eth0\"]; empty: none."`
+	// Mode is "ssm" or "asm".
+	Mode string `toml:"mode" comment:"\"ssm\" (source-specific) or \"asm\" (any source)."`
+	// Groups is where group addresses come from. Unset: 232.77.0.0/16 for ssm,
+	// 239.77.0.0/16 for asm.
+	Groups netip.Prefix `toml:"groups" comment:"Range of group addresses; empty: 232.77.0.0/16 for ssm, 239.77.0.0/16 for asm."`
+	// Port is the UDP port of NORM, 1 to 65535.
+	Port int `toml:"port" comment:"UDP port."`
+	// TTL is 1 (the same network) to 255.
+	TTL int `toml:"ttl" comment:"How many routers a packet may pass, plus one."`
+	// Rate of whole Ethernet frames, 100kbit to 100Gbit.
+	Rate Rate `toml:"rate" comment:"Speed of all casts on one interface together, whole Ethernet frames."`
+	// MinSize is the least size of an object that is cast.
+	MinSize Size `toml:"min_size" comment:"Smaller objects go by HTTP."`
+	// MinAgents is how many agents must want an object before it is cast, 1 to
+	// 10000.
+	MinAgents int `toml:"min_agents" comment:"How many agents must want an object at once before it is cast."`
+}
+
+// Log is what the daemon says of itself.
+type Log struct {
+	// Level is "debug", "info", "warn" or "error".
+	Level string `toml:"level" comment:"\"debug\", \"info\", \"warn\" or \"error\"."`
+	// Format is "text" or "json".
+	Format string `toml:"format" comment:"\"text\" or \"json\"."`
+}
+
+// Default is a box on loopback with its data in ./var.
+func Default() Config {
+	return Config{
+		Version: Version,
+		Proxy:   Proxy{Listen: "127.0.0.1:3142", Clients: []netip.Prefix{}, AllowDestinations: []Destination{}},
+		Admin:   Admin{Listen: "127.0.0.1:8080", Names: []string{}, Session: Duration(12 * time.Hour)},
+		Store:   Store{Dir: "./var", MaxBytes: 50e9, MinFree: 256 << 20},
+		Peering: Peering{Enabled: true, Listen: ":6881", MaxConnections: 20, Upload: 20e6, LAN: []netip.Prefix{}, DHT: true},
+		Multicast: Multicast{
+			Interfaces: []string{}, Mode: "ssm", Port: 6003, TTL: 1, Rate: 100e6, MinSize: 1 << 20, MinAgents: 2,
+		},
+		Log: Log{Level: "info", Format: "text"},
+	}
+}
+
+// Cache gives the store its section.
+func (s Store) Cache() cache.Config {
+	return cache.Config{Dir: s.Dir, MaxBytes: int64(s.MaxBytes), MinFree: int64(s.MinFree)}
+}
+
+// GroupRange is Groups, or the default range of the mode.
+func (m Multicast) GroupRange() netip.Prefix {
+	switch {
+	case m.Groups.IsValid():
+		return m.Groups
+	case m.Mode == "asm":
+		return netip.PrefixFrom(netip.AddrFrom4([4]byte{239, 77}), 16)
+	default:
+		return netip.PrefixFrom(netip.AddrFrom4([4]byte{232, 77}), 16)
+	}
+}
