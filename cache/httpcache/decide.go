@@ -11,10 +11,10 @@ type Action int
 
 // The zero Action is the one that is always right.
 const (
-	Fetch           Action = iota // forward the request; nothing stored can be used
-	Revalidate                    // forward it with Verdict.Conditional, and Freshen on a 304
-	Serve                         // answer with the stored response
-	GatewayTimeout                // answer 504: only-if-cached, and nothing stored can be served
+	Fetch          Action = iota // forward the request; nothing stored can be used
+	Revalidate                   // forward it with Verdict.Conditional, and Freshen on a 304
+	Serve                        // answer with the stored response
+	GatewayTimeout               // answer 504: only-if-cached, and nothing stored can be served
 )
 
 func (a Action) String() string {
@@ -76,10 +76,7 @@ func decide(req *http.Request, stored *Response, now time.Time) Verdict {
 		return Verdict{Fwd: FwdVaryMiss, Why: "another variant is stored (§4.1)"}
 	}
 	lifetime, from := FreshnessLifetime(stored)
-	cc, field := responseDirectives(stored.Header)
-	if field != "Cache-Control" {
-		from = field + " " + from
-	}
+	cc, _ := responseDirectives(stored.Header)
 	v := Verdict{Age: CurrentAge(stored, now)}
 	v.TTL = lifetime - v.Age
 	asks := requestDirectives(req.Header)
@@ -104,10 +101,10 @@ func mustValidate(asks, cc directives, v Verdict) (Fwd, string) {
 	}
 	// RFC 8246 §2.1: a reload of what never changes needs no check while fresh.
 	immutable := v.TTL > 0 && cc.has("immutable")
-	if limit, _, ok := asks.delta("max-age"); ok && v.Age >= limit && (v.Age > limit || limit == 0) && !immutable {
+	if limit, _, ok := asks.delta("max-age"); ok && (v.Age > limit || limit == 0) && !immutable {
 		return FwdRequest, "older than the request's max-age (§5.2.1.1)"
 	}
-	if v.TTL < asks.seconds("min-fresh") && asks.has("min-fresh") {
+	if asks.has("min-fresh") && v.TTL < asks.seconds("min-fresh") {
 		return FwdRequest, "not fresh for the request's min-fresh (§5.2.1.3)"
 	}
 	return "", ""

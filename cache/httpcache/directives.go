@@ -4,6 +4,7 @@ import (
 	"net/http"
 	"net/textproto"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -95,61 +96,42 @@ func requestDirectives(h http.Header) directives {
 // Cache-Control (RFC 9213 §2.2).
 func responseDirectives(h http.Header) (d directives, field string) {
 	for _, name := range targetList {
-		if d := parseTargeted(h.Values(name)); len(d) > 0 {
+		if d, ok := parseTargeted(h.Values(name)); ok {
 			return d, name
 		}
 	}
 	return parseDirectives(h.Values("Cache-Control")), "Cache-Control"
 }
 
-// parseTargeted reads a targeted field: a Structured Fields dictionary, or
-// nothing at all when it is not a valid one (RFC 9213 §2.1).
-func parseTargeted(lines []string) directives {
+// parseTargeted reads a targeted field: a Structured Fields dictionary. Not ok
+// means to act as if it were absent: it is empty or no valid dictionary. A
+// directive whose value has the wrong type is left out (RFC 9213 §2.1).
+func parseTargeted(lines []string) (d directives, ok bool) {
 	if len(lines) == 0 {
-		return nil
+		return nil, false
 	}
 	dict, err := httpsfv.UnmarshalDictionary(lines)
-	if err != nil {
-		return nil
+	if err != nil || len(dict.Names()) == 0 {
+		return nil, false
 	}
-	d := directives{}
+	d = directives{}
 	for _, name := range dict.Names() {
 		member, _ := dict.Get(name)
-		item, ok := member.(httpsfv.Item)
-		if !ok {
-			d["unknown "+name] = argument{}
-			continue
+		item, _ := member.(httpsfv.Item)
+		switch v := item.Value.(type) {
+		case int64:
+			d[name] = argument{text: strconv.FormatInt(v, 10), given: true, valid: true}
+		case bool:
+			if v {
+				d[name] = argument{valid: true}
+			}
+		case string:
+			if name == "no-cache" || name == "private" {
+				d[name] = argument{text: v, given: true, valid: true}
+			}
 		}
-		d.addTargeted(name, item.Value)
 	}
-	return d
-}
-
-// addTargeted adds one member of a targeted field. A value of the wrong type
-// takes its directive out of account, but the field still counts as there.
-func (d directives) addTargeted(name string, value any) {
-	switch v := value.(type) {
-	case int64:
-		if v < 0 {
-			d[name] = argument{given: true}
-			return
-		}
-		d[name] = argument{text: formatDelta(time.Duration(min(v, int64(maxDelta/time.Second))) * time.Second), given: true, valid: true}
-	case bool:
-		if v {
-			d[name] = argument{valid: true}
-			return
-		}
-		d["unknown "+name] = argument{}
-	case string:
-		if name == "no-cache" || name == "private" {
-			d[name] = argument{text: v, given: true, valid: true}
-			return
-		}
-		d["unknown "+name] = argument{}
-	default:
-		d["unknown "+name] = argument{}
-	}
+	return d, true
 }
 
 // parseDirectives reads the lines of a Cache-Control field (§5.2). It takes

@@ -38,16 +38,21 @@ func ageValue(h http.Header) time.Duration {
 // FreshnessLifetime is how long r stays fresh after its origin made it
 // (§4.2.1), and what says so: "s-maxage", "max-age", "Expires", "heuristic"
 // (a tenth of the time since Last-Modified, at most a day, §4.2.2) or "none".
-// What is there but invalid makes r stale at once: 0.
+// The name of a targeted field stands before: "CDN-Cache-Control max-age". What
+// is there but invalid makes r stale at once: 0.
 func FreshnessLifetime(r *Response) (d time.Duration, from string) {
 	cc, field := responseDirectives(r.Header)
+	prefix := ""
+	if field != "Cache-Control" {
+		prefix = field + " "
+	}
 	for _, name := range []string{"s-maxage", "max-age"} {
 		if v, _, present := cc.delta(name); present {
-			return v, name
+			return v, prefix + name
 		}
 	}
 	// A targeted field takes the place of Expires too (RFC 9213 §2.2).
-	if field == "Cache-Control" {
+	if prefix == "" {
 		if t, valid, present := singleDate(r.Header, "Expires", r.Received); present {
 			if !valid {
 				return 0, "Expires"

@@ -6,6 +6,7 @@ import (
 	"net/url"
 	"strconv"
 	"strings"
+	"unicode/utf8"
 )
 
 // maxURL is the longest URL that gets a key, in bytes once normalised; RFC 9110
@@ -79,9 +80,9 @@ func keyHost(host string) (string, error) {
 		return "[" + addr.String() + "]", nil
 	}
 	host = strings.ToLower(host)
-	for i := 0; i < len(host); i++ {
-		if c := host[i]; !isAlphanumeric(c) && c != '-' && c != '.' && c != '_' {
-			return "", &KeyError{"host", fmt.Sprintf("character %q is not allowed", rune(c))}
+	for _, c := range host {
+		if c >= utf8.RuneSelf || !isAlphanumeric(byte(c)) && !strings.ContainsRune("-._", c) {
+			return "", &KeyError{"host", fmt.Sprintf("character %q is not allowed", c)}
 		}
 	}
 	if len(host) > 255 || strings.HasPrefix(host, ".") || strings.Contains(host, "..") {
@@ -129,7 +130,7 @@ func keyBytes(part, s string) (string, error) {
 			i += 2
 		case c <= ' ' || c == 0x7f:
 			return "", &KeyError{part, fmt.Sprintf("byte 0x%02x must be percent-encoded", c)}
-		case c > 0x7f:
+		case c > 0x7f || c == '#':
 			fmt.Fprintf(&b, "%%%02X", c)
 		default:
 			b.WriteByte(c)

@@ -114,7 +114,7 @@ func Storable(req *http.Request, resp *Response) (ok bool, why string) {
 	if why := requestForbids(req, resp); why != "" {
 		return false, why
 	}
-	d, field := responseDirectives(resp.Header)
+	d, _ := responseDirectives(resp.Header)
 	if why := directivesForbid(d, resp); why != "" {
 		return false, why
 	}
@@ -135,7 +135,7 @@ func Storable(req *http.Request, resp *Response) (ok bool, why string) {
 		return false, "neither fresh nor has it a validator (§3)"
 	}
 	if explicit {
-		return true, field + " " + from + " (§3)"
+		return true, from + " (§3)"
 	}
 	return true, "heuristically cacheable (§3)"
 }

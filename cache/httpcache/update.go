@@ -13,7 +13,7 @@ var keptFields = []string{"Content-Digest", "Content-Encoding", "Content-Length"
 
 // Freshen renews stored with fresh, a 304 to its conditional request (§4.3.4)
 // or a 200 to a HEAD (§4.3.5): it takes fresh's times and its fields in place of
-// its own (§3.2). With ok false fresh speaks of another representation: stored
+// its own (§3.2). The result may no longer be Storable. With ok false fresh speaks of another representation: stored
 // is out of date and must be fetched whole.
 func Freshen(stored, fresh *Response) (updated *Response, ok bool) {
 	if !sameRepresentation(stored, fresh) {
@@ -35,9 +35,9 @@ func Freshen(stored, fresh *Response) (updated *Response, ok bool) {
 	return &u, true
 }
 
-// sameRepresentation says whether fresh, which has no content, may be about
-// what is stored. An origin that sends no validator with its 304 has still
-// answered a request that named one.
+// sameRepresentation says whether fresh, which has no content, is about what is
+// stored: its strong validator, else its weak one, must be stored too (§4.3.4).
+// A 304 without any validator still answers a request that named one.
 func sameRepresentation(stored, fresh *Response) bool {
 	switch fresh.Status {
 	case http.StatusNotModified:
@@ -49,12 +49,18 @@ func sameRepresentation(stored, fresh *Response) bool {
 		return false
 	}
 	a, b := stored.Header.Get("ETag"), fresh.Header.Get("ETag")
-	if a != "" && b != "" {
-		return weakMatch(a, b)
+	before, hasBefore := stored.lastModified()
+	after, hasAfter := fresh.lastModified()
+	switch {
+	case a != "" && b != "" && !weakMatch(a, b):
+		return false
+	case a != "" && b != "" && (isStrong(a) || !isStrong(b)):
+		return true
+	case b != "" || hasAfter:
+		// nginx answers 304 with "x" for what it had compressed and sent as W/"x".
+		return hasBefore && hasAfter && before.Equal(after)
 	}
-	before, ok := stored.lastModified()
-	after, ok2 := fresh.lastModified()
-	return !ok || !ok2 || before.Equal(after)
+	return true
 }
 
 // InvalidatesOn are the keys of what a response to an unsafe method makes out
