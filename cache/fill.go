@@ -39,6 +39,7 @@ type Fill struct {
 	arrived  content.Ranges // accepted by a Source, not yet checked against the layer
 	readable content.Ranges
 	durable  content.Ranges // whole blocks whose slots are written
+	proving  map[int64]bool // blocks that are being checked against the layer
 	hashed   map[int64][]content.Hash
 	unsynced int64
 	claims   content.Ranges
@@ -67,7 +68,7 @@ func newFill(s *Store, r *record, b *blob, layer *content.Layer) *Fill {
 	f := &Fill{
 		store: s, num: r.Num, title: r.Title, blob: b, layer: layer, size: r.Size,
 		done: make(chan struct{}), wanted: make(chan struct{}, 1), full: make(chan struct{}, 1),
-		hashed: map[int64][]content.Hash{}, source: maps.Clone(r.From), final: r.Num,
+		proving: map[int64]bool{}, hashed: map[int64][]content.Hash{}, source: maps.Clone(r.From), final: r.Num,
 	}
 	f.ctx, f.cancel = context.WithCancelCause(s.ctx)
 	if size, err := b.header(); err == nil && size == r.Size {

@@ -186,11 +186,10 @@ func (f *Fill) accept(r content.Range, source string) error {
 	if len(fresh) == 0 {
 		return nil
 	}
-	f.writing.Lock() // a barrier: writes that began before have ended
-	//lint:ignore SA2001 nothing is guarded, only waited for
-	f.writing.Unlock()
-
 	if f.layer == nil {
+		f.settle()
+		f.mu.Lock()
+		defer f.mu.Unlock()
 		f.publish(fresh...)
 		return nil
 	}
@@ -201,25 +200,37 @@ func (f *Fill) accept(r content.Range, source string) error {
 	return errors.Join(bad...)
 }
 
-// prove checks block i against the layer once all of it has arrived.
+// settle waits for the writes that began before a range arrived: those that
+// begin later leave the range alone.
+func (f *Fill) settle() {
+	f.writing.Lock()
+	//lint:ignore SA2001 nothing is guarded, only waited for
+	f.writing.Unlock()
+}
+
+// prove checks block i against the layer once all of it has arrived. When two
+// Sources complete a block at once, one of them proves it.
 func (f *Fill) prove(i int64, source string) error {
 	block := content.Block(i, f.layer.Size)
 	f.mu.Lock()
-	ready := f.arrived.Covers(block) && !f.readable.Covers(block)
+	ready := f.arrived.Covers(block) && !f.readable.Covers(block) && !f.proving[i]
+	if ready {
+		f.proving[i] = true
+	}
 	f.mu.Unlock()
 	if !ready {
 		return nil
 	}
+	f.settle()
 	leaves, err := f.blob.hashBlock(block)
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	delete(f.proving, i)
 	if err == nil && content.BlockHash(leaves, f.layer.Size) == f.layer.Hashes[i] {
-		f.mu.Lock()
 		f.hashed[i] = leaves
-		f.mu.Unlock()
 		f.publish(block)
 		return nil
 	}
-	f.mu.Lock()
-	defer f.mu.Unlock()
 	f.arrived.Remove(block)
 	f.source[source] -= min(block.Len(), f.source[source])
 	f.signalWanted()
@@ -229,10 +240,9 @@ func (f *Fill) prove(i int64, source string) error {
 	return fmt.Errorf("block %d of %s: %w", i, f.title, content.ErrBadPiece)
 }
 
-// publish lets readers have ranges and wakes those that waited for them.
+// publish lets readers have ranges and wakes those that waited for them; f.mu
+// is held.
 func (f *Fill) publish(ranges ...content.Range) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
 	for _, r := range ranges {
 		f.readable.Add(r)
 		f.unsynced += r.Len()
