@@ -102,7 +102,7 @@ func blobNumbers(dir string) iter.Seq[uint64] {
 }
 
 // setSize writes the header and, once the size is known, reserves the room for
-// the body.
+// the body and cuts off what was written beyond its end.
 func (b *blob) setSize(size int64) error {
 	h := append([]byte(treeMagic), make([]byte, 0, headerSize)...)
 	h = binary.BigEndian.AppendUint64(h, b.num)
@@ -112,11 +112,14 @@ func (b *blob) setSize(size int64) error {
 	if _, err := b.tree.WriteAt(h, 0); err != nil {
 		return fmt.Errorf("write blob header: %w", err)
 	}
-	if size <= 0 {
+	if size < 0 {
 		return nil
 	}
 	if err := allocate(b.body, size); err != nil {
 		return fmt.Errorf("reserve %d bytes: %w", size, err)
+	}
+	if err := b.body.Truncate(size); err != nil {
+		return fmt.Errorf("set length to %d bytes: %w", size, err)
 	}
 	return nil
 }

@@ -12,14 +12,27 @@ import (
 )
 
 // allocate reserves the room for a body, so that a full disk shows before the
-// first byte and not in the middle. File systems that cannot do it get a sparse
-// file.
+// first byte and not in the middle. On file systems that cannot do it the body
+// stays sparse.
 func allocate(f *os.File, size int64) error {
-	err := unix.Fallocate(int(f.Fd()), 0, 0, size)
-	switch {
-	case errors.Is(err, unix.EOPNOTSUPP), errors.Is(err, unix.ENOSYS):
-		return f.Truncate(size)
-	case errors.Is(err, unix.ENOSPC):
+	if size == 0 {
+		return nil // the kernel refuses to allocate nothing
+	}
+	for {
+		err := unix.Fallocate(int(f.Fd()), 0, 0, size)
+		switch {
+		case errors.Is(err, unix.EINTR):
+			continue
+		case errors.Is(err, unix.EOPNOTSUPP), errors.Is(err, unix.ENOSYS):
+			return nil
+		}
+		return asFull(err)
+	}
+}
+
+// asFull marks the errors of a disk without room as content.ErrFull.
+func asFull(err error) error {
+	if errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT) {
 		return fmt.Errorf("%w: %w", content.ErrFull, err)
 	}
 	return err

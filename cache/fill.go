@@ -12,7 +12,7 @@ import (
 	"github.com/cistern-edge/cistern/cache/content"
 )
 
-// Fill brings one object in. It is the content.Sink of the object's Sources and
+// Fill brings one object in. It is behind the content.Sink of each Source and is
 // what its Readers wait on. It lives in the store, not in any client's request.
 // All methods are safe for concurrent use.
 type Fill struct {
@@ -30,6 +30,7 @@ type Fill struct {
 
 	// writing is held for reading while a Source writes, and taken for a moment
 	// after a range was accepted: then no late write can touch what was hashed.
+	// It is taken before Store.mu and Fill.mu, never after.
 	writing sync.RWMutex
 
 	// mu guards what follows.
@@ -125,7 +126,10 @@ func (f *Fill) drain(sources []content.Source) error {
 		if i > 0 && f.whole() {
 			break
 		}
-		if err := src.Fill(f.ctx, &tap{f, src.Name()}); err != nil && f.ctx.Err() == nil {
+		t := &tap{Fill: f, name: src.Name()}
+		err := src.Fill(f.ctx, t)
+		t.close()
+		if err != nil && f.ctx.Err() == nil {
 			failed = append(failed, fmt.Errorf("%s: %w", src.Name(), err))
 			f.store.log.Info("source gave up", "object", f.num, "title", f.title, "source", src.Name(), "err", err)
 		}

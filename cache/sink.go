@@ -8,14 +8,57 @@ import (
 	"github.com/cistern-edge/cistern/cache/content"
 )
 
-// tap is the Fill as one Source sees it: it counts what the Source brings.
+// tap is the Fill as one Source sees it: it counts what the Source brings and
+// shuts when the Source has returned, so that a late write touches nothing.
 type tap struct {
 	*Fill
 	name string
+	shut bool // guarded by Fill.writing
+}
+
+// errLate answers a Source that has returned.
+var errLate = errors.New("source has returned and may not write")
+
+// close shuts the tap and gives back the claims that the Source has left.
+func (t *tap) close() {
+	t.writing.Lock()
+	t.shut = true
+	t.writing.Unlock()
+	t.mu.Lock()
+	t.claims = nil
+	t.mu.Unlock()
+}
+
+// SetSize implements content.Sink. It also reserves the room.
+func (t *tap) SetSize(size int64) error {
+	t.writing.Lock() // no write that knows of no end is under way
+	defer t.writing.Unlock()
+	if t.shut {
+		return errLate
+	}
+	return t.setSize(size)
+}
+
+// WriteAt implements content.Sink.
+func (t *tap) WriteAt(p []byte, off int64) (int, error) {
+	t.writing.RLock()
+	defer t.writing.RUnlock()
+	if t.shut {
+		return 0, errLate
+	}
+	return t.write(p, off)
 }
 
 // Accept implements content.Sink.
-func (t *tap) Accept(r content.Range) error { return t.accept(r, t.name) }
+func (t *tap) Accept(r content.Range) error {
+	t.writing.RLock()
+	shut := t.shut
+	t.writing.RUnlock()
+	if shut {
+		return errLate
+	}
+	return t.accept(r, t.name)
+}
 
 // Size implements content.Sink.
 func (f *Fill) Size() int64 {
@@ -24,8 +67,8 @@ func (f *Fill) Size() int64 {
 	return f.size
 }
 
-// SetSize implements content.Sink. It also reserves the room.
-func (f *Fill) SetSize(size int64) error {
+// setSize takes the size from a Source; f.writing is held.
+func (f *Fill) setSize(size int64) error {
 	f.mu.Lock()
 	known := f.size
 	end := int64(0)
@@ -142,11 +185,9 @@ func (f *Fill) signalWanted() {
 	}
 }
 
-// WriteAt implements content.Sink.
-func (f *Fill) WriteAt(p []byte, off int64) (int, error) {
+// write stores what has not been accepted yet; f.writing is held for reading.
+func (f *Fill) write(p []byte, off int64) (int, error) {
 	r := content.Range{Off: off, End: off + int64(len(p))}
-	f.writing.RLock()
-	defer f.writing.RUnlock()
 	f.mu.Lock()
 	size := f.size
 	gaps := f.arrived.Without(r)
@@ -156,7 +197,7 @@ func (f *Fill) WriteAt(p []byte, off int64) (int, error) {
 	}
 	for _, g := range gaps {
 		if _, err := f.blob.body.WriteAt(p[g.Off-off:g.End-off], g.Off); err != nil {
-			return 0, fmt.Errorf("write %s of %s: %w", g, f.title, err)
+			return 0, fmt.Errorf("write %s of %s: %w", g, f.title, asFull(err))
 		}
 	}
 	return len(p), nil
