@@ -37,11 +37,11 @@ func Key(u *url.URL) (string, error) {
 		// RFC 9110 §4.2.4: userinfo from elsewhere is an error, it hides the host.
 		return "", &KeyError{"userinfo", "a name or password before the host is not accepted"}
 	}
-	host, err := keyHost(u.Hostname())
+	port, err := keyPort(u.Port(), u.Host, scheme)
 	if err != nil {
 		return "", err
 	}
-	port, err := keyPort(u.Port(), u.Host, scheme)
+	host, err := keyHost(u.Hostname())
 	if err != nil {
 		return "", err
 	}
