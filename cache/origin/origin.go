@@ -1,0 +1,132 @@
+// Package origin brings objects in over HTTP: from the origin that a request
+// names, with ranges where readers wait, going on in flight when an answer is
+// cut.
+//
+// It also holds the Dialer, the only way out of the box. It refuses to follow
+// redirects (whoever asked does that), to decompress, to decide what may be
+// kept, and to splice bytes of two representations: without a strong validator
+// nothing is ever resumed. Start reading at [Mirrors.Open], then [Mirrors.Resume].
+package origin
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"sync/atomic"
+	"time"
+
+	"github.com/cistern-edge/cistern/cache/content"
+	"github.com/cistern-edge/cistern/cache/httpcache"
+)
+
+// Config says how Mirrors reaches origins.
+type Config struct {
+	// Dial makes every connection: Dialer.DialContext in the box.
+	Dial func(ctx context.Context, network, address string) (net.Conn, error)
+	// HeaderTimeout bounds the wait for an answer's head; 0 means 60 s.
+	HeaderTimeout time.Duration
+	// IdleTimeout bounds the wait for the next byte of a body; 0 means 60 s.
+	IdleTimeout time.Duration
+	// MaxConnsPerHost bounds connections to one host; 0 means 128.
+	MaxConnsPerHost int
+}
+
+// Validate reports every fault of the configuration at once.
+func (c Config) Validate() error {
+	var faults []error
+	if c.Dial == nil {
+		faults = append(faults, errors.New("origin.dial: no dialer given"))
+	}
+	if c.HeaderTimeout < 0 {
+		faults = append(faults, fmt.Errorf("origin.header_timeout: %s is negative", c.HeaderTimeout))
+	}
+	if c.IdleTimeout < 0 {
+		faults = append(faults, fmt.Errorf("origin.idle_timeout: %s is negative", c.IdleTimeout))
+	}
+	if c.MaxConnsPerHost < 0 {
+		faults = append(faults, fmt.Errorf("origin.max_conns_per_host: %d is negative", c.MaxConnsPerHost))
+	}
+	return errors.Join(faults...)
+}
+
+// ErrChanged says that the origin now has another representation than the one
+// of which a part is here.
+var ErrChanged = errors.New("the origin has another representation now")
+
+// Mirrors asks origins. All methods are safe for concurrent use.
+type Mirrors struct {
+	cfg       Config
+	log       *slog.Logger
+	transport *http.Transport
+
+	requests, ranges, resumed, bytes atomic.Int64
+}
+
+// NewMirrors builds a Mirrors; it connects to nothing.
+func NewMirrors(cfg Config, log *slog.Logger) (*Mirrors, error) {
+	if err := cfg.Validate(); err != nil {
+		return nil, err
+	}
+	if cfg.HeaderTimeout == 0 {
+		cfg.HeaderTimeout = time.Minute
+	}
+	if cfg.IdleTimeout == 0 {
+		cfg.IdleTimeout = time.Minute
+	}
+	if cfg.MaxConnsPerHost == 0 {
+		cfg.MaxConnsPerHost = 128
+	}
+	return &Mirrors{cfg: cfg, log: log, transport: &http.Transport{
+		DialContext:            cfg.Dial,
+		ForceAttemptHTTP2:      true,
+		DisableCompression:     true, // what the client asked for is what is stored
+		MaxIdleConns:           256,
+		MaxIdleConnsPerHost:    16,
+		MaxConnsPerHost:        cfg.MaxConnsPerHost,
+		IdleConnTimeout:        90 * time.Second,
+		TLSHandshakeTimeout:    10 * time.Second,
+		ResponseHeaderTimeout:  cfg.HeaderTimeout,
+		ExpectContinueTimeout:  time.Second,
+		MaxResponseHeaderBytes: 256 << 10,
+		ReadBufferSize:         64 << 10,
+	}}, nil
+}
+
+// Close lets go of idle connections.
+func (m *Mirrors) Close() { m.transport.CloseIdleConnections() }
+
+// Stats are the figures of a Mirrors since it was made.
+type Stats struct {
+	// Requests counts requests sent, Ranges those of them for a part, Resumed
+	// the bodies that were cut and went on.
+	Requests int64 `json:"requests"`
+	Ranges   int64 `json:"ranges"`
+	Resumed  int64 `json:"resumed"`
+	// Bytes counts body bytes received.
+	Bytes int64 `json:"bytes"`
+}
+
+// Stats gives a snapshot.
+func (m *Mirrors) Stats() Stats {
+	return Stats{Requests: m.requests.Load(), Ranges: m.ranges.Load(), Resumed: m.resumed.Load(), Bytes: m.bytes.Load()}
+}
+
+// Open sends req, any method, and returns the head of the answer. req has an
+// absolute URL and no hop-by-hop fields; it is not changed. An answer to GET
+// comes with a Source for its body; ctx must live as long as the body is read.
+// Redirects are answers. The error wraps *RefusedError when the address is
+// closed.
+func (m *Mirrors) Open(ctx context.Context, req *http.Request) (*content.Offer, error) {
+	return m.open(ctx, req, nil, 0)
+}
+
+// Resume goes on with the answer to req whose head was stored and of which the
+// bytes from off on are missing. An Offer with status 206 brings the rest of
+// that very representation; any other is a new answer to req, as Open gives it,
+// and what is here of the old one is to be dropped.
+func (m *Mirrors) Resume(ctx context.Context, req *http.Request, stored *httpcache.Response, off int64) (*content.Offer, error) {
+	return m.open(ctx, req, stored, off)
+}
