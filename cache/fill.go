@@ -209,6 +209,13 @@ func (f *Fill) whole() bool {
 	return f.size >= 0 && f.readable.From(0) >= f.size
 }
 
+// here is how many bytes readers may have.
+func (f *Fill) here() int64 {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.readable.Len()
+}
+
 // from counts the bytes by Source.
 func (f *Fill) from() map[string]int64 {
 	f.mu.Lock()

@@ -21,7 +21,7 @@ func (f *Fill) keepFlushing(stopped <-chan struct{}) error {
 		}
 		err := f.flush()
 		if err == nil && f.Size() < 0 {
-			err = f.store.checkRoom()
+			err = f.store.grow(f.num, f.here())
 		}
 		if err != nil {
 			f.cancel(err)
@@ -29,14 +29,6 @@ func (f *Fill) keepFlushing(stopped <-chan struct{}) error {
 			return err
 		}
 	}
-}
-
-// checkRoom makes sure that an object of unknown size does not eat the last of
-// the disk.
-func (s *Store) checkRoom() error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.makeRoom(0)
 }
 
 // flush hashes the blocks that have become whole, syncs the body, and then says

@@ -19,6 +19,7 @@ type record struct {
 	ID       content.ID        `json:"id,omitzero"`
 	Promised content.ID        `json:"promised,omitzero"`
 	Size     int64             `json:"size"`
+	Here     int64             `json:"here,omitempty"` // bytes, when the size is unknown
 	Complete bool              `json:"complete,omitempty"`
 	Trust    content.Trust     `json:"trust,omitempty"`
 	Public   bool              `json:"public,omitempty"`
@@ -32,7 +33,12 @@ type record struct {
 }
 
 // reserved is how much room the object counts for.
-func (r *record) reserved() int64 { return max(r.Size, 0) }
+func (r *record) reserved() int64 {
+	if r.Size < 0 {
+		return r.Here
+	}
+	return r.Size
+}
 
 // index keeps records in Badger, each with a checksum of its own: a flipped bit
 // in Badger's value log can come back as a wrong value without an error.

@@ -144,37 +144,6 @@ func (s *Store) remove(num uint64) error {
 	return removeBlob(s.cfg.Dir, num)
 }
 
-// makeRoom evicts until need more bytes fit under both bounds: those longest
-// unused first, never what is pinned or being filled. s.mu is held.
-func (s *Store) makeRoom(need int64) error {
-	free, err := freeBytes(s.cfg.Dir)
-	if err != nil {
-		return err
-	}
-	short := max(s.used+need-s.cfg.MaxBytes, need+s.cfg.MinFree-free)
-	if short <= 0 {
-		return nil
-	}
-	byUse := slices.SortedFunc(maps.Values(s.objects), func(a, b *record) int { return a.Used.Compare(b.Used) })
-	for _, r := range byUse {
-		if short <= 0 {
-			break
-		}
-		if r.Pinned || s.active[r.Num] != nil {
-			continue
-		}
-		short -= r.reserved()
-		if err := s.remove(r.Num); err != nil {
-			return err
-		}
-		s.log.Info("evicted", "object", r.Num, "title", r.Title, "bytes", r.Size)
-	}
-	if short > 0 {
-		return fmt.Errorf("no room for %d bytes (%d over the bounds, the rest is pinned or being filled): %w", need, short, content.ErrFull)
-	}
-	return nil
-}
-
 // CountServed notes that an outlet ("http", "bittorrent", "multicast", …)
 // handed out bytes of an object.
 func (s *Store) CountServed(num uint64, outlet string, bytes int64) {
@@ -252,8 +221,8 @@ func (s *Store) complete(f *Fill, root content.Hash, size int64) (uint64, error)
 		err := fmt.Errorf("complete %s: bytes add up to %s, promised was %s: %w", r.Title, id, r.Promised, content.ErrBadPiece)
 		return 0, errors.Join(err, s.remove(r.Num))
 	}
-	s.used += size - r.reserved()
-	r.ID, r.Size, r.Complete, r.From = id, size, true, f.from()
+	s.resize(r, size, size)
+	r.ID, r.Complete, r.From = id, true, f.from()
 	if twin, ok := s.ids[id]; ok && r.Public && size > 0 {
 		return twin, s.merge(r, s.objects[twin])
 	}
@@ -299,9 +268,7 @@ func (s *Store) abandon(f *Fill, size int64) {
 	if !ok {
 		return
 	}
-	s.used -= r.reserved()
-	r.Size = size
-	s.used += r.reserved()
+	s.resize(r, size, f.here())
 	r.From = f.from()
 	if err := s.index.put(r); err != nil {
 		s.log.Error("failed to save an unfinished object", "object", r.Num, "err", err)

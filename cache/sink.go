@@ -99,22 +99,6 @@ func (f *Fill) setSize(size int64) error {
 	return nil
 }
 
-// reserve says how large an object of unknown size turned out to be.
-func (s *Store) reserve(num uint64, size int64) error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	r, ok := s.objects[num]
-	if !ok {
-		return fmt.Errorf("reserve room for object %d: %w", num, ErrNotFound)
-	}
-	if err := s.makeRoom(size - r.reserved()); err != nil {
-		return err
-	}
-	s.used += size - r.reserved()
-	r.Size = size
-	return s.index.put(r)
-}
-
 // Missing implements content.Sink.
 func (f *Fill) Missing() []content.Range {
 	f.mu.Lock()
