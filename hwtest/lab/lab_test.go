@@ -110,7 +110,9 @@ func TestFaultsOfBuildingStickUntilUp(t *testing.T) {
 		build func(*lab.Lab)
 		want  string
 	}{
-		"address":  {func(l *lab.Lab) { l.Host("x").Join(l.Switch("s", lab.SwitchConfig{}), lab.LinkConfig{Addrs: []string{"10.1"}}) }, "10.1"},
+		"address": {func(l *lab.Lab) {
+			l.Host("x").Join(l.Switch("s", lab.SwitchConfig{}), lab.LinkConfig{Addrs: []string{"10.1"}})
+		}, "10.1"},
 		"none":     {func(l *lab.Lab) { l.Host("x").Join(l.Switch("s", lab.SwitchConfig{}), lab.LinkConfig{}) }, "no Prefixes"},
 		"twice":    {func(l *lab.Lab) { l.Host("x"); l.Host("x") }, "host x: name is taken"},
 		"querier":  {func(l *lab.Lab) { l.Switch("s", lab.SwitchConfig{Querier: true}) }, "needs Snooping"},
