@@ -37,6 +37,10 @@ func (p Proxy) check(f *Faults) {
 			f.add(0, "proxy.advertise", "%q is not host:port, such as \"192.168.1.2:3142\"", clip([]byte(p.Advertise)))
 		}
 	}
+	networks(f, "proxy.clients", p.Clients)
+	for _, d := range p.AllowDestinations {
+		networks(f, "proxy.allow_destinations", []netip.Prefix{d.Prefix})
+	}
 }
 
 func (a Admin) check(f *Faults) {
@@ -66,6 +70,7 @@ func (s Store) check(f *Faults) {
 func (p Peering) check(f *Faults) {
 	listenable(f, "peering.listen", p.Listen)
 	between(f, "peering.max_connections", p.MaxConnections, 1, 1000)
+	networks(f, "peering.lan", p.LAN)
 	if p.Upload < 0 {
 		f.add(0, "peering.upload", "%v is negative", p.Upload)
 	}
@@ -126,6 +131,14 @@ func listenable(f *Faults, key, s string) {
 		f.add(0, key, "%q: %q is not an IP address of this box", clip([]byte(s)), clip([]byte(host)))
 	case !portNumber(port, 0):
 		f.add(0, key, "%q: %q is not a port from 0 to 65535", clip([]byte(s)), clip([]byte(port)))
+	}
+}
+
+func networks(f *Faults, key string, list []netip.Prefix) {
+	for _, p := range list {
+		if !p.IsValid() {
+			f.add(0, key, "names an empty network")
+		}
 	}
 }
 
