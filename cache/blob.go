@@ -180,25 +180,60 @@ func (b *blob) slot(i int64) ([]content.Hash, error) {
 	return leaves, nil
 }
 
-// durable lists the blocks that are durable. A whole sidecar is read once, when
-// a fill goes on.
-func (b *blob) durable(size int64) (content.Ranges, error) {
-	st, err := b.tree.Stat()
+// resume lists the blocks that are durable; a whole sidecar is read once, when a
+// fill goes on. What the body's length or the layer belies is wiped, so that no
+// old slot can vouch for new bytes; a sidecar with a damaged header is all wiped.
+func (b *blob) resume(size int64, layer *content.Layer) (content.Ranges, error) {
+	known, err := b.header()
+	if err != nil || known >= 0 && size >= 0 && known != size {
+		if err := b.tree.Truncate(0); err != nil {
+			return nil, fmt.Errorf("wipe tree: %w", err)
+		}
+		return nil, errors.Join(b.setSize(size), syncData(b.tree))
+	}
+	// A crash between index and sidecar leaves one of them without the size.
+	have, err := b.durable(max(size, known), layer)
+	if err == nil && known < size {
+		err = b.setSize(size)
+	}
+	return have, err
+}
+
+// durable lists the blocks of an object of size bytes whose slots hold.
+func (b *blob) durable(size int64, layer *content.Layer) (content.Ranges, error) {
+	tree, err := b.tree.Stat()
 	if err != nil {
 		return nil, fmt.Errorf("read tree: %w", err)
 	}
+	body, err := b.body.Stat()
+	if err != nil {
+		return nil, fmt.Errorf("read body: %w", err)
+	}
 	var have content.Ranges
-	for i := range (st.Size() - headerSize + slotSize - 1) / slotSize {
+	wiped := false
+	for i := range (tree.Size() - headerSize + slotSize - 1) / slotSize {
 		leaves, err := b.slot(i)
 		if err != nil {
 			return nil, err
 		}
-		block := content.Block(i, blockEnd(size))
-		if leaves != nil && content.Leaves(block.Len()) == int64(len(leaves)) {
-			have.Add(block)
+		if leaves == nil {
+			continue
+		}
+		r := content.Block(i, blockEnd(size))
+		if r.End <= body.Size() && content.Leaves(r.Len()) == int64(len(leaves)) &&
+			(layer == nil || content.BlockHash(leaves, size) == layer.Hashes[i]) {
+			have.Add(r)
+			continue
+		}
+		wiped = true
+		if _, err := b.tree.WriteAt(make([]byte, 8), headerSize+i*slotSize); err != nil {
+			return nil, fmt.Errorf("wipe block %d: %w", i, err)
 		}
 	}
-	return have, nil
+	if wiped {
+		err = syncData(b.tree)
+	}
+	return have, err
 }
 
 // layer makes the proof of a whole blob from its sidecar.

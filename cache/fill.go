@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"math"
+	"slices"
 	"sync"
 	"time"
 
@@ -63,22 +64,15 @@ const (
 	flushAfter = 5 * time.Second
 )
 
-// newFill starts from what is durable in the blob. A sidecar that cannot be
-// read counts as empty.
-func newFill(s *Store, r *record, b *blob, layer *content.Layer) *Fill {
+// newFill starts from the blocks that are durable in the blob.
+func newFill(s *Store, r *record, b *blob, layer *content.Layer, have content.Ranges) *Fill {
 	f := &Fill{
 		store: s, num: r.Num, title: r.Title, blob: b, layer: layer, size: r.Size,
 		done: make(chan struct{}), wanted: make(chan struct{}, 1), full: make(chan struct{}, 1),
+		arrived: slices.Clone(have), readable: slices.Clone(have), durable: have,
 		proving: map[int64]bool{}, hashed: map[int64][]content.Hash{}, source: maps.Clone(r.From), final: r.Num,
 	}
 	f.ctx, f.cancel = context.WithCancelCause(s.ctx)
-	if size, err := b.header(); err == nil && size == r.Size {
-		if have, err := b.durable(size); err == nil {
-			f.durable = have
-			f.readable = append(f.readable, have...)
-			f.arrived = append(f.arrived, have...)
-		}
-	}
 	return f
 }
 

@@ -193,15 +193,31 @@ type Spec struct {
 	Public bool
 }
 
+// check makes sure that size, identity and layer are of one object, and takes
+// the size from the identity if it was not said.
+func (spec *Spec) check() error {
+	spec.Size = max(spec.Size, content.UnknownSize)
+	if !spec.ID.IsZero() {
+		if spec.Size == content.UnknownSize {
+			spec.Size = spec.ID.Size
+		}
+		if spec.Size != spec.ID.Size || spec.Size < 0 {
+			return fmt.Errorf("size is said to be %d, its identity says %d", spec.Size, spec.ID.Size)
+		}
+	}
+	if spec.Layer != nil {
+		return spec.Layer.Check(spec.ID)
+	}
+	return nil
+}
+
 // Create makes an empty object under a name and returns the Fill that brings it
 // in; the caller starts it. An older object loses the name. meta is kept with
 // the name and means nothing to the store. The error wraps content.ErrFull if
 // there is no room.
 func (s *Store) Create(spec Spec, name string, meta []byte) (*Fill, error) {
-	if l := spec.Layer; l != nil {
-		if err := l.Check(spec.ID); err != nil {
-			return nil, fmt.Errorf("create %s: %w", spec.Title, err)
-		}
+	if err := spec.check(); err != nil {
+		return nil, fmt.Errorf("create %s: %w", spec.Title, err)
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -224,14 +240,14 @@ func (s *Store) Create(spec Spec, name string, meta []byte) (*Fill, error) {
 		b.close()
 		return nil, errors.Join(err, s.remove(r.Num))
 	}
-	f := newFill(s, r, b, spec.Layer)
+	f := newFill(s, r, b, spec.Layer, nil)
 	s.active[r.Num] = f
 	return f, nil
 }
 
 // OpenFill returns the fill of an incomplete object: the running one, or a new
 // one that goes on from the durable blocks and that the caller starts. layer
-// proves further blocks; it may be nil.
+// proves the blocks; it may be nil, and a running fill keeps the one it has.
 func (s *Store) OpenFill(num uint64, layer *content.Layer) (*Fill, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -242,8 +258,8 @@ func (s *Store) OpenFill(num uint64, layer *content.Layer) (*Fill, error) {
 	if !ok || r.Complete {
 		return nil, fmt.Errorf("resume object %d: %w", num, ErrNotFound)
 	}
-	if layer != nil && !r.Promised.IsZero() {
-		if err := layer.Check(r.Promised); err != nil {
+	if layer != nil {
+		if err := s.promise(r, layer); err != nil {
 			return nil, fmt.Errorf("resume %s: %w", r.Title, err)
 		}
 	}
@@ -251,9 +267,27 @@ func (s *Store) OpenFill(num uint64, layer *content.Layer) (*Fill, error) {
 	if err != nil {
 		return nil, fmt.Errorf("resume %s: %w", r.Title, err)
 	}
-	f := newFill(s, r, b, layer)
+	have, err := b.resume(r.Size, layer)
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("resume %s: %w", r.Title, err), b.close())
+	}
+	f := newFill(s, r, b, layer, have)
 	s.active[num] = f
 	return f, nil
+}
+
+// promise takes the identity that a layer adds up to for a partial object, or
+// checks it against the one promised before; s.mu is held.
+func (s *Store) promise(r *record, layer *content.Layer) error {
+	if !r.Promised.IsZero() {
+		return layer.Check(r.Promised)
+	}
+	id := content.ID{Root: layer.Root(), Size: r.Size}
+	if err := layer.Check(id); err != nil {
+		return err
+	}
+	r.Promised = id
+	return s.index.put(r)
 }
 
 // Read opens a reader on an object that is complete or being filled. The error
