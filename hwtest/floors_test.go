@@ -18,8 +18,8 @@ const module = "github.com/cistern-edge/cistern/"
 // its own. A new package needs a line here.
 var floors = map[string]int{
 	"cmd/cisternd": 5, "cmd/cistern": 5, "cmd/cistern-agent": 5,
-	"hwtest": 5,
-	"admin":  4, "admin/cli": 4,
+	"hwtest": 5, "hwtest/demo": 5, "hwtest/actors": 4,
+	"admin": 4, "admin/cli": 4,
 	"admin/config": 3,
 	"cache/proxy":  2, "multicast": 2, "peering": 2,
 	"cache": 1, "cache/origin": 1, "multicast/norm": 1, "multicast/announce": 1, "cache/content/contenttest": 1,
@@ -40,7 +40,7 @@ var doors = map[string][]string{
 	"golang.org/x/net/ipv6":               {"multicast"},
 	"github.com/danielgtaylor/huma":       {"admin"},
 	"github.com/prometheus/client_golang": {"admin"},
-	"github.com/alecthomas/kong":          {"admin/cli", "cmd/cisternd", "cmd/cistern", "cmd/cistern-agent"},
+	"github.com/alecthomas/kong":          {"admin/cli", "cmd/cisternd", "cmd/cistern", "cmd/cistern-agent", "hwtest/demo"},
 	"github.com/pelletier/go-toml":        {"admin/config"},
 }
 
