@@ -77,12 +77,14 @@ func newFill(s *Store, r *record, b *blob, layer *content.Layer, have content.Ra
 }
 
 // Start runs the Sources one after the other, in the order given, until nothing
-// is missing. Only the first call starts; it returns false for the others. The
-// fill outlives whoever started it.
+// is missing. Only the first call starts; it returns false for the others, and
+// when the store is closed. The fill outlives whoever started it.
 func (f *Fill) Start(sources ...content.Source) bool {
+	f.store.mu.Lock()
+	defer f.store.mu.Unlock()
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if f.started {
+	if f.started || f.store.closed {
 		return false
 	}
 	f.started = true
@@ -115,6 +117,9 @@ func (f *Fill) run(sources []content.Source) {
 // drain asks each Source in turn. The first is asked even when nothing is
 // missing: it may hold an open answer that it has to close.
 func (f *Fill) drain(sources []content.Source) error {
+	if f.ctx.Err() != nil { // stopped before it was started
+		return context.Cause(f.ctx)
+	}
 	var failed []error
 	for i, src := range sources {
 		if i > 0 && f.whole() {
