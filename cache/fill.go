@@ -177,6 +177,13 @@ func (f *Fill) Num() uint64 {
 	return f.final
 }
 
+// moved says that another object has the bytes.
+func (f *Fill) moved(num uint64) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.final = num
+}
+
 // Done is closed when the fill has ended.
 func (f *Fill) Done() <-chan struct{} { return f.done }
 

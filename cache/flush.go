@@ -99,12 +99,5 @@ func (f *Fill) finish() error {
 	if err := syncData(f.blob.tree); err != nil {
 		return fmt.Errorf("finish %s: %w", f.title, err)
 	}
-	num, err := f.store.complete(f, layer.Root(), size)
-	if err != nil {
-		return err
-	}
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	f.final = num
-	return nil
+	return f.store.complete(f, layer.Root(), size)
 }

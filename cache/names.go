@@ -111,14 +111,14 @@ func (s *Store) Pin(num uint64, pinned bool) error {
 // readers that are open go on to the end of what they have.
 func (s *Store) Evict(num uint64) error {
 	s.mu.Lock()
-	f := s.active[num]
-	s.mu.Unlock()
-	if f != nil {
+	defer s.mu.Unlock()
+	for s.active[num] != nil { // another may begin while this one ends
+		f := s.active[num]
+		s.mu.Unlock()
 		f.stop(fmt.Errorf("object %d was evicted", num))
 		<-f.Done()
+		s.mu.Lock()
 	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
 	if _, ok := s.objects[num]; !ok {
 		return fmt.Errorf("evict object %d: %w", num, ErrNotFound)
 	}
@@ -207,29 +207,32 @@ func (s *Store) Stats() Stats {
 
 // complete records that a fill is done: the object has earned its identity. If
 // a public object with the same bytes is here already, the names move to that
-// one and the spare blob goes. It returns the object that has the bytes now.
-func (s *Store) complete(f *Fill, root content.Hash, size int64) (uint64, error) {
+// one and the spare blob goes. The fill learns its new number before anybody
+// can miss the old one.
+func (s *Store) complete(f *Fill, root content.Hash, size int64) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	defer delete(s.active, f.num)
 	r, ok := s.objects[f.num]
 	if !ok {
-		return 0, fmt.Errorf("complete object %d: %w", f.num, ErrNotFound)
+		return fmt.Errorf("complete object %d: %w", f.num, ErrNotFound)
 	}
 	id := content.ID{Root: root, Size: size}
 	if !r.Promised.IsZero() && r.Promised != id {
 		err := fmt.Errorf("complete %s: bytes add up to %s, promised was %s: %w", r.Title, id, r.Promised, content.ErrBadPiece)
-		return 0, errors.Join(err, s.remove(r.Num))
+		return errors.Join(err, s.remove(r.Num))
 	}
 	s.resize(r, size, size)
 	r.ID, r.Complete, r.From = id, true, f.from()
-	if twin, ok := s.ids[id]; ok && r.Public && size > 0 {
-		return twin, s.merge(r, s.objects[twin])
+	if !r.Public || size == 0 {
+		return s.index.put(r)
 	}
-	if r.Public && size > 0 {
-		s.ids[id] = r.Num
+	if twin, ok := s.ids[id]; ok {
+		f.moved(twin)
+		return s.merge(r, s.objects[twin])
 	}
-	return r.Num, s.index.put(r)
+	s.ids[id] = r.Num
+	return s.index.put(r)
 }
 
 // merge moves what the spare object has to its twin and removes the spare;
@@ -247,7 +250,6 @@ func (s *Store) merge(spare, twin *record) error {
 	}
 	twin.Trust = max(twin.Trust, spare.Trust)
 	twin.Pinned = twin.Pinned || spare.Pinned
-	spare.Names = nil
 	if err := s.index.merge(twin, spare.Num); err != nil {
 		return err
 	}
