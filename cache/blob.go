@@ -8,10 +8,10 @@ import (
 	"hash/crc32"
 	"io"
 	"io/fs"
-	"iter"
 	"os"
 	"path/filepath"
 	"strconv"
+	"strings"
 
 	"github.com/cistern-edge/cistern/cache/content"
 )
@@ -44,7 +44,7 @@ func createBlob(dir string, num uint64, size int64) (*blob, error) {
 	}
 	b, err := openFiles(path, os.O_RDWR|os.O_CREATE|os.O_EXCL)
 	if err != nil {
-		return nil, fmt.Errorf("make blob: %w", err)
+		return nil, errors.Join(fmt.Errorf("make blob: %w", asFull(err)), removeBlob(dir, num))
 	}
 	b.num = num
 	if err := b.setSize(size); err != nil {
@@ -88,17 +88,18 @@ func removeBlob(dir string, num uint64) error {
 	return nil
 }
 
-// blobNumbers walks over the blobs on disk, whether the index knows them or
-// not. It runs once, at the start.
-func blobNumbers(dir string) iter.Seq[uint64] {
-	return func(yield func(uint64) bool) {
-		paths, _ := filepath.Glob(filepath.Join(dir, "blobs", "??", "????????????????"))
-		for _, p := range paths {
-			if num, err := strconv.ParseUint(filepath.Base(p), 16, 64); err == nil && !yield(num) {
-				return
-			}
+// blobFiles counts the files of each blob on disk, whether the index knows it or
+// not: a whole blob has two. It runs once, at the start.
+func blobFiles(dir string) map[uint64]int {
+	files := map[uint64]int{}
+	paths, _ := filepath.Glob(filepath.Join(dir, "blobs", "??", "*")) // the pattern is sound
+	for _, p := range paths {
+		num, err := strconv.ParseUint(strings.TrimSuffix(filepath.Base(p), ".tree"), 16, 64)
+		if err == nil && strings.TrimSuffix(p, ".tree") == blobPath(dir, num) {
+			files[num]++
 		}
 	}
+	return files
 }
 
 // setSize writes the header and, once the size is known, reserves the room for

@@ -73,16 +73,25 @@ func (s *Store) load() error {
 	return s.sweep()
 }
 
-// sweep removes blobs without a record: leftovers of a create that a crash cut
-// short.
+// sweep removes blobs without a record, leftovers of a create or an eviction
+// that a crash cut short, and records without a blob.
 func (s *Store) sweep() error {
-	for num := range blobNumbers(s.cfg.Dir) {
-		if _, ok := s.objects[num]; !ok {
+	files := blobFiles(s.cfg.Dir)
+	for num := range files {
+		if s.objects[num] == nil {
 			if err := removeBlob(s.cfg.Dir, num); err != nil {
 				return err
 			}
 		}
 		s.next = max(s.next, num+1)
+	}
+	for num := range s.objects {
+		if files[num] < 2 {
+			s.log.Warn("dropped an object whose files are gone", "object", num, "title", s.objects[num].Title)
+			if err := s.remove(num); err != nil {
+				return err
+			}
+		}
 	}
 	return nil
 }

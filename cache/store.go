@@ -13,6 +13,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"maps"
 	"os"
@@ -132,11 +133,11 @@ func (s *Store) Create(spec Spec, name string, meta []byte) (*Fill, error) {
 		Num: s.next, Size: spec.Size, Promised: spec.ID, Trust: spec.Trust, Public: spec.Public, Title: spec.Title,
 		Created: now, Used: now, Names: map[string][]byte{}, From: map[string]int64{}, Served: map[string]int64{},
 	}
+	s.next++
 	b, err := createBlob(s.cfg.Dir, r.Num, spec.Size)
 	if err != nil {
 		return nil, fmt.Errorf("create %s: %w", spec.Title, err)
 	}
-	s.next++
 	s.objects[r.Num] = r
 	s.used += r.reserved()
 	if err := s.bind(r, name, meta); err != nil {
@@ -170,6 +171,9 @@ func (s *Store) OpenFill(num uint64, layer *content.Layer) (*Fill, error) {
 		}
 	}
 	b, err := openBlob(s.cfg.Dir, num)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, errors.Join(ErrNotFound, err, s.remove(num))
+	}
 	if err != nil {
 		return nil, fmt.Errorf("resume %s: %w", r.Title, err)
 	}
@@ -214,13 +218,28 @@ func (s *Store) Read(num uint64) (*Reader, error) {
 	return s.newReader(r, f)
 }
 
-// newReader opens a reader with a descriptor of its own; s.mu is held.
+// newReader opens a reader with a descriptor of its own. An object whose body
+// is gone or cut short is forgotten, to be fetched again. s.mu is held.
 func (s *Store) newReader(r *record, f *Fill) (*Reader, error) {
 	file, err := os.Open(blobPath(s.cfg.Dir, r.Num))
-	if err != nil {
-		return nil, fmt.Errorf("read %s: %w", r.Title, err)
+	if err == nil && f == nil {
+		var st os.FileInfo
+		if st, err = file.Stat(); err == nil && st.Size() != r.Size {
+			err = fmt.Errorf("body has %d bytes, not %d: %w", st.Size(), r.Size, fs.ErrNotExist)
+		}
+		if err != nil {
+			file.Close()
+		}
 	}
-	return &Reader{file: file, fill: f, size: r.Size}, nil
+	if err == nil {
+		return &Reader{file: file, fill: f, size: r.Size}, nil
+	}
+	err = fmt.Errorf("read %s: %w", r.Title, err)
+	if errors.Is(err, fs.ErrNotExist) && f == nil {
+		s.log.Warn("dropped an object whose body is gone", "object", r.Num, "title", r.Title)
+		return nil, errors.Join(ErrNotFound, err, s.remove(r.Num))
+	}
+	return nil, err
 }
 
 // Lookup finds the object that a name stands for, and what was kept with the
