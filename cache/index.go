@@ -46,19 +46,29 @@ type index struct{ db *badger.DB }
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
-func openIndex(dir string, small bool) (*index, error) {
+// openIndex opens Badger with a small memory profile. Values stay in its tree,
+// for nothing reclaims a value log that is rewritten all the time.
+func openIndex(dir string, small bool) (ix *index, err error) {
+	defer damaged(&err)
 	opt := badger.DefaultOptions(dir).WithLogger(nil).WithMetricsEnabled(false).
 		WithNumCompactors(2).WithNumMemtables(2).WithMemTableSize(8 << 20).
 		WithBlockCacheSize(0).WithCompression(0).WithIndexCacheSize(8 << 20).
-		WithValueLogFileSize(64 << 20).WithValueThreshold(1 << 10)
+		WithValueLogFileSize(64 << 20).WithValueThreshold(1 << 20)
 	if small {
-		opt = opt.WithMemTableSize(2 << 20).WithIndexCacheSize(1 << 20).WithValueLogFileSize(4 << 20).WithValueThreshold(512)
+		opt = opt.WithMemTableSize(2 << 20).WithIndexCacheSize(1 << 20).WithValueLogFileSize(4 << 20).WithValueThreshold(256 << 10)
 	}
 	db, err := badger.Open(opt)
 	if err != nil {
 		return nil, fmt.Errorf("open index %s: %w", dir, err)
 	}
 	return &index{db}, nil
+}
+
+// damaged turns a panic into an error: Badger panics on some flipped bits.
+func damaged(err *error) {
+	if p := recover(); p != nil {
+		*err = fmt.Errorf("index is damaged: %v", p)
+	}
 }
 
 func (ix *index) close() error { return ix.db.Close() }
@@ -150,24 +160,38 @@ func (ix *index) drop(num uint64) error {
 	return nil
 }
 
-// each reads every sound record and counts the damaged ones.
+// each reads every sound record. The others are dropped, and counted.
 func (ix *index) each(use func(*record)) (bad int, err error) {
+	defer damaged(&err)
+	var drop [][]byte
 	err = ix.db.View(func(tx *badger.Txn) error {
 		it := tx.NewIterator(badger.IteratorOptions{PrefetchValues: true, PrefetchSize: 100, Prefix: []byte{'o'}})
 		defer it.Close()
 		for it.Rewind(); it.Valid(); it.Next() {
+			key := it.Item().KeyCopy(nil)
 			value, err := it.Item().ValueCopy(nil)
 			if err != nil {
-				return err
+				drop = append(drop, key)
+				continue
 			}
-			r, err := decode(it.Item().Key(), value)
+			r, err := decode(key, value)
 			if err != nil {
-				bad++
+				drop = append(drop, key)
 				continue
 			}
 			use(r)
 		}
 		return nil
 	})
-	return bad, err
+	if err != nil {
+		return 0, fmt.Errorf("read index: %w", err)
+	}
+	batch := ix.db.NewWriteBatch()
+	defer batch.Cancel()
+	for _, key := range drop {
+		if err := batch.Delete(key); err != nil {
+			return 0, fmt.Errorf("drop damaged record: %w", err)
+		}
+	}
+	return len(drop), batch.Flush()
 }

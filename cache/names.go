@@ -100,8 +100,10 @@ func (s *Store) Pin(num uint64, pinned bool) error {
 	if !ok {
 		return fmt.Errorf("pin object %d: %w", num, ErrNotFound)
 	}
+	was := r.Pinned
 	r.Pinned = pinned
 	if err := s.index.put(r); err != nil {
+		r.Pinned = was
 		return err
 	}
 	return s.index.sync()
@@ -166,8 +168,11 @@ func (s *Store) saveFigures() error {
 			changed = append(changed, r)
 		}
 	}
+	if err := s.index.put(changed...); err != nil {
+		return err // they stay dirty
+	}
 	clear(s.dirty)
-	return s.index.put(changed...)
+	return nil
 }
 
 // Stats are the store's figures.
