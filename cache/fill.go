@@ -43,7 +43,9 @@ type Fill struct {
 	durable  content.Ranges // whole blocks whose slots are written
 	proving  map[int64]bool // blocks that are being checked against the layer
 	hashed   map[int64][]content.Hash
-	unsynced int64
+	unsynced int64         // bytes in blocks that are whole and not durable
+	flushing int64         // those of them that a flush is busy with
+	flushed  chan struct{} // closed and made anew at the end of each flush
 	claims   content.Ranges
 	waiters  []*waiter
 	source   map[string]int64
@@ -68,7 +70,7 @@ const (
 func newFill(s *Store, r *record, b *blob, layer *content.Layer, have content.Ranges) *Fill {
 	f := &Fill{
 		store: s, num: r.Num, title: r.Title, blob: b, layer: layer, size: r.Size,
-		done: make(chan struct{}), wanted: make(chan struct{}, 1), full: make(chan struct{}, 1),
+		done: make(chan struct{}), wanted: make(chan struct{}, 1), full: make(chan struct{}, 1), flushed: make(chan struct{}),
 		arrived: slices.Clone(have), readable: slices.Clone(have), durable: have,
 		proving: map[int64]bool{}, hashed: map[int64][]content.Hash{}, source: maps.Clone(r.From), final: r.Num,
 	}

@@ -66,6 +66,10 @@ func (f *Fill) flush() error {
 		f.durable.Add(b)
 		delete(f.hashed, b.Off/content.BlockSize)
 	}
+	f.unsynced -= f.flushing
+	f.flushing = 0
+	close(f.flushed)
+	f.flushed = make(chan struct{})
 	return nil
 }
 
@@ -73,7 +77,7 @@ func (f *Fill) flush() error {
 func (f *Fill) undurable() []content.Range {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.unsynced = 0
+	f.flushing = 0
 	var blocks []content.Range
 	for _, r := range f.readable {
 		for _, gap := range f.durable.Without(r) {
@@ -82,6 +86,7 @@ func (f *Fill) undurable() []content.Range {
 				// until the size is known: blockEnd makes it a full one.
 				if b := content.Block(i, blockEnd(f.size)); f.readable.Covers(b) && !f.durable.Covers(b) {
 					blocks = append(blocks, b)
+					f.flushing += b.Len()
 				}
 			}
 		}

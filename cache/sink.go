@@ -95,6 +95,9 @@ func (f *Fill) setSize(size int64) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.size = size
+	if i := size / content.BlockSize; size%content.BlockSize > 0 { // whole, now that it is known to end there
+		f.unsynced += f.wholeBlocks(i, i)
+	}
 	f.wake()
 	return nil
 }
@@ -211,6 +214,7 @@ func (f *Fill) accept(r content.Range, source string) error {
 	if len(fresh) == 0 {
 		return nil
 	}
+	defer f.throttle()
 	if f.layer == nil {
 		f.settle()
 		f.mu.Lock()
@@ -269,16 +273,47 @@ func (f *Fill) prove(i int64, source string) error {
 // is held.
 func (f *Fill) publish(ranges ...content.Range) {
 	for _, r := range ranges {
+		first, last := r.Off/content.BlockSize, (r.End-1)/content.BlockSize
+		before := f.wholeBlocks(first, last)
 		f.readable.Add(r)
-		f.unsynced += r.Len()
+		f.unsynced += f.wholeBlocks(first, last) - before
 	}
-	if f.unsynced >= flushEvery {
+	if f.unsynced-f.flushing >= flushEvery {
 		select {
 		case f.full <- struct{}{}:
 		default:
 		}
 	}
 	f.wake()
+}
+
+// wholeBlocks is how many bytes of the blocks from first to last lie in blocks
+// that are all readable; f.mu is held.
+func (f *Fill) wholeBlocks(first, last int64) (n int64) {
+	for i := first; i <= last; i++ {
+		if b := content.Block(i, blockEnd(f.size)); f.readable.Covers(b) {
+			n += b.Len()
+		}
+	}
+	return n
+}
+
+// throttle holds a Source back while more waits to be made durable than a crash
+// may cost.
+func (f *Fill) throttle() {
+	for {
+		f.mu.Lock()
+		wait, flushed := f.unsynced >= 2*flushEvery, f.flushed
+		f.mu.Unlock()
+		if !wait {
+			return
+		}
+		select {
+		case <-flushed:
+		case <-f.ctx.Done():
+			return
+		}
+	}
 }
 
 // wake lets go of the waiters whose byte is readable or beyond the end; f.mu is

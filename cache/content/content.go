@@ -123,7 +123,8 @@ type Sink interface {
 	io.ReaderAt
 	// Accept says that the bytes of r are written and that the Source has
 	// checked them as far as it can. It returns ErrBadPiece (wrapped) if the
-	// object's Layer refutes a block; that block is then missing again.
+	// object's Layer refutes a block; that block is then missing again. It
+	// blocks while the disk is behind.
 	Accept(r Range) error
 	// Drop forgets what was written but not accepted in r.
 	Drop(r Range)
