@@ -147,7 +147,7 @@ func (b *blob) putSlot(i int64, leaves []content.Hash) error {
 	}
 	binary.BigEndian.PutUint32(slot, slotSum(i, slot[4:]))
 	if _, err := b.tree.WriteAt(slot, headerSize+i*slotSize); err != nil {
-		return fmt.Errorf("write tree: %w", err)
+		return fmt.Errorf("write tree: %w", asFull(err))
 	}
 	return nil
 }

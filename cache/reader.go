@@ -122,6 +122,9 @@ func (r *Reader) WriteRange(ctx context.Context, w io.Writer, rng content.Range)
 		n, err := io.CopyN(w, r.file, min(end, rng.End)-off)
 		sent += n
 		off += n
+		if err == io.EOF { // the body is shorter than it was
+			err = io.ErrUnexpectedEOF
+		}
 		if err != nil {
 			return sent, err
 		}

@@ -109,10 +109,14 @@ func (f *Fill) Missing() []content.Range {
 	return f.arrived.Without(content.Range{End: blockEnd(f.size)})
 }
 
-// Claim implements content.Sink.
+// Claim implements content.Sink. A reader whose byte nobody is bringing comes
+// first; then what any reader will want next.
 func (f *Fill) Claim(at, max int64) (content.Range, bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	if max <= 0 {
+		return content.Range{}, false
+	}
 	if at >= 0 {
 		return f.claim(at, max)
 	}
@@ -121,7 +125,18 @@ func (f *Fill) Claim(at, max int64) (content.Range, bool) {
 			return r, true
 		}
 	}
-	for _, gap := range f.arrived.Without(content.Range{End: blockEnd(f.size)}) {
+	for _, w := range f.waiters {
+		if r, ok := f.claimAfter(w.off, max); ok {
+			return r, true
+		}
+	}
+	return f.claimAfter(0, max)
+}
+
+// claimAfter takes the first bytes from off on that are missing and unclaimed;
+// f.mu is held.
+func (f *Fill) claimAfter(off, max int64) (content.Range, bool) {
+	for _, gap := range f.arrived.Without(content.Range{Off: off, End: blockEnd(f.size)}) {
 		if free := f.claims.Without(gap); len(free) > 0 {
 			return f.claim(free[0].Off, max)
 		}
@@ -132,7 +147,7 @@ func (f *Fill) Claim(at, max int64) (content.Range, bool) {
 // claim takes what is missing and unclaimed from the byte at; f.mu is held.
 func (f *Fill) claim(at, max int64) (content.Range, bool) {
 	r := content.Range{Off: at, End: blockEnd(f.size)}
-	if r.End-max > at { // without overflow, whatever max is
+	if r.End-max > at { // without overflow, however large max is
 		r.End = at + max
 	}
 	gaps := f.arrived.Without(r)

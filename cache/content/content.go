@@ -121,7 +121,7 @@ type Sink interface {
 	io.WriterAt
 	// ReadAt reads bytes back that were written or accepted.
 	io.ReaderAt
-	// Accept says that the bytes of r are written and that the Source has
+	// Accept says that the bytes of r, all within the size, are written and that the Source has
 	// checked them as far as it can. It returns ErrBadPiece (wrapped) if the
 	// object's Layer refutes a block; that block is then missing again. It
 	// blocks while the disk is behind.
