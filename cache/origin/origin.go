@@ -13,8 +13,10 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math"
 	"net"
 	"net/http"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -120,13 +122,95 @@ func (m *Mirrors) Stats() Stats {
 // Redirects are answers. The error wraps *RefusedError when the address is
 // closed.
 func (m *Mirrors) Open(ctx context.Context, req *http.Request) (*content.Offer, error) {
-	return m.open(ctx, req, nil, 0)
+	requested := time.Now()
+	resp, err := m.send(req.Clone(ctx))
+	if err != nil {
+		return nil, err
+	}
+	head := httpcache.NewResponse(req, resp.StatusCode, resp.Header, requested, time.Now())
+	return m.offer(req, head, resp.Header, entire(resp)), nil
+}
+
+// entire is an answer taken as the whole of something.
+func entire(resp *http.Response) *part {
+	p := &part{body: resp.Body, rng: content.Range{End: resp.ContentLength}, size: resp.ContentLength}
+	if p.size < 0 {
+		p.rng.End = math.MaxInt64
+	}
+	return p
 }
 
 // Resume goes on with the answer to req whose head was stored and of which the
 // bytes from off on are missing. An Offer with status 206 brings the rest of
-// that very representation; any other is a new answer to req, as Open gives it,
-// and what is here of the old one is to be dropped.
+// that very representation, under the header of the whole; any other is a new
+// answer to req, as Open gives it, and what is here of the old one is to be
+// dropped.
 func (m *Mirrors) Resume(ctx context.Context, req *http.Request, stored *httpcache.Response, off int64) (*content.Offer, error) {
-	return m.open(ctx, req, stored, off)
+	validator := httpcache.IfRange(stored)
+	if validator == "" || off == 0 {
+		return m.Open(ctx, req)
+	}
+	ask := req.Clone(ctx)
+	asked := content.Range{Off: off, End: math.MaxInt64}
+	ask.Header.Set("Range", rangeField(asked))
+	ask.Header.Set("If-Range", validator)
+	requested := time.Now()
+	resp, err := m.send(ask)
+	if err != nil {
+		return nil, err
+	}
+	head := httpcache.NewResponse(req, resp.StatusCode, resp.Header, requested, time.Now())
+	if s := resp.StatusCode; s != http.StatusPartialContent && s != http.StatusRequestedRangeNotSatisfiable {
+		return m.offer(req, head, resp.Header, entire(resp)), nil
+	}
+	p, err := checkPart(head, asked, stored)
+	if err != nil {
+		resp.Body.Close()
+		m.log.Info("origin did not go on", "url", req.URL.Redacted(), "err", err)
+		return m.Open(ctx, req)
+	}
+	p.body = resp.Body
+	m.ranges.Add(1)
+	whole, _, _, _ := httpcache.Whole(head) // checkPart has seen that it is sound
+	whole.Status = http.StatusPartialContent
+	return m.offer(req, whole, whole.Header, p), nil
+}
+
+// send sends one request and counts.
+func (m *Mirrors) send(req *http.Request) (*http.Response, error) {
+	req.RequestURI = ""
+	if _, ok := req.Header["User-Agent"]; !ok {
+		req.Header.Set("User-Agent", "") // or net/http puts its own
+	}
+	m.requests.Add(1)
+	resp, err := m.transport.RoundTrip(req)
+	if err != nil {
+		return nil, fmt.Errorf("ask %s: %w", req.URL.Host, err)
+	}
+	resp.Body = counted{resp.Body, &m.bytes}
+	return resp, nil
+}
+
+// offer makes the Offer for an open answer. head is the header's stored form.
+func (m *Mirrors) offer(req *http.Request, head *httpcache.Response, h http.Header, p *part) *content.Offer {
+	o := &content.Offer{
+		Status: head.Status, Header: h, Requested: head.Requested, Received: head.Received,
+		Object: content.Object{Size: p.size, Trust: content.TrustTransport}, Body: p.body,
+	}
+	if req.Method != http.MethodGet && req.Method != "" {
+		return o
+	}
+	s := &source{
+		name: "origin " + req.URL.Hostname(), live: p, size: p.size, idle: m.cfg.IdleTimeout, workers: 1,
+		seeks:   head.Status == http.StatusPartialContent || strings.EqualFold(head.Header.Get("Accept-Ranges"), "bytes"),
+		resumed: func() { m.resumed.Add(1) },
+	}
+	if (head.Status == http.StatusOK || head.Status == http.StatusPartialContent) && httpcache.IfRange(head) != "" {
+		s.fetch = func(ctx context.Context, rng content.Range) (*part, error) {
+			m.ranges.Add(1)
+			return askPart(m.send, req.Clone(ctx), rng, head)
+		}
+	}
+	o.Sources = []content.Source{s}
+	return o
 }
