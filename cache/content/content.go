@@ -121,10 +121,10 @@ type Sink interface {
 	io.WriterAt
 	// ReadAt reads bytes back that were written or accepted.
 	io.ReaderAt
-	// Accept says that the bytes of r, all within the size, are written and that the Source has
-	// checked them as far as it can. It returns ErrBadPiece (wrapped) if the
-	// object's Layer refutes a block; that block is then missing again. It
-	// blocks while the disk is behind.
+	// Accept says that the bytes of r, all within the size, are written and that
+	// the Source has checked them as far as it can. It returns ErrBadPiece
+	// (wrapped) if the object's Layer refutes a block; that block is then missing
+	// again. It blocks while the disk is behind.
 	Accept(r Range) error
 	// Drop forgets what was written but not accepted in r.
 	Drop(r Range)
