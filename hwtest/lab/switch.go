@@ -127,17 +127,23 @@ func (s *Switch) make() error {
 // waits for the memberships it knows to age out, and may then starve members:
 // the black hole a LAN falls into when its querier dies.
 func (s *Switch) SetQuerier(on bool) error {
-	set := []bridgeAttr{{nl.IFLA_BR_MCAST_QUERIER, nl.Uint8Attr(0)}}
+	var enable byte
 	if on {
-		ticks := uint64(queryResponse / (10 * time.Millisecond)) // USER_HZ
-		set = []bridgeAttr{
-			{nl.IFLA_BR_MCAST_QUERY_RESPONSE_INTVL, nl.Uint64Attr(ticks)},
-			{nl.IFLA_BR_MCAST_IGMP_VERSION, nl.Uint8Attr(3)},
-			{nl.IFLA_BR_MCAST_MLD_VERSION, nl.Uint8Attr(2)},
-			{nl.IFLA_BR_MCAST_QUERIER, nl.Uint8Attr(1)},
-		}
+		enable = 1
 	}
-	if err := s.ns.do(func() error { return setBridge(s.bridge, set) }); err != nil {
+	ticks := uint64(queryResponse / (10 * time.Millisecond)) // USER_HZ
+	err := s.ns.do(func() error {
+		// One after the other: the kernel would start the querier first, and
+		// with the interval it had before.
+		return errors.Join(
+			setBridge(s.bridge, []bridgeAttr{
+				{nl.IFLA_BR_MCAST_QUERY_RESPONSE_INTVL, nl.Uint64Attr(ticks)},
+				{nl.IFLA_BR_MCAST_IGMP_VERSION, nl.Uint8Attr(3)},
+				{nl.IFLA_BR_MCAST_MLD_VERSION, nl.Uint8Attr(2)},
+			}),
+			setBridge(s.bridge, []bridgeAttr{{nl.IFLA_BR_MCAST_QUERIER, nl.Uint8Attr(enable)}}))
+	})
+	if err != nil {
 		return fmt.Errorf("set querier of switch %s: %w", s.name, err)
 	}
 	s.mu.Lock()

@@ -88,12 +88,19 @@ func usable() error {
 
 // missing tells why this machine has not got what is needed, nil if it has.
 func missing(need Need) error {
-	if need == Root {
+	switch need {
+	case Root:
 		if os.Getenv(inUserNamespace) != "" || os.Geteuid() != 0 {
 			return errors.New("not root")
 		}
 		return nil
+	case Wires:
+		return probeWire()
 	}
+	return fmt.Errorf("unknown need %d", int(need))
+}
+
+func probeWire() error {
 	ns, err := newNamespace()
 	if err != nil {
 		return err
