@@ -34,7 +34,7 @@ type Object struct {
 	Trust    string           `json:"trust" enum:"transport,whole,pieces" doc:"What vouches for the bytes"`
 	Public   bool             `json:"public" doc:"Whether it may be had under other names than the one it came by"`
 	Pinned   bool             `json:"pinned" doc:"Whether it stays whatever room is needed"`
-	Names    []string         `json:"names" doc:"Names in the store"`
+	Names    []string         `json:"names" nullable:"false" doc:"Names in the store"`
 	Created  time.Time        `json:"created" doc:"When its fill started"`
 	Used     time.Time        `json:"used" doc:"When it was last asked for"`
 	From     map[string]int64 `json:"from" doc:"Bytes that each source brought"`
@@ -85,15 +85,17 @@ type Cast struct {
 	Rate      int64      `json:"rate" doc:"Bits each second, whole Ethernet frames"`
 	SentBytes int64      `json:"sent_bytes" doc:"Bytes of the object sent, repairs not counted"`
 	Size      int64      `json:"size" doc:"Size of the object in bytes"`
-	State     string     `json:"state" doc:"What it is doing: waiting, sending, repairing, done, failed"`
+	State     string     `json:"state" doc:"What it is doing: due, on air, ended"`
 	Started   time.Time  `json:"started" doc:"When it began"`
-	Receivers []Receiver `json:"receivers" doc:"Agents that were heard"`
+	Err       string     `json:"err,omitempty" doc:"What ended it early"`
+	Receivers []Receiver `json:"receivers" nullable:"false" doc:"Agents that were heard"`
 }
 
 // Receiver is an agent in a Cast.
 type Receiver struct {
 	Node            string    `json:"node" doc:"NormNodeId"`
 	Name            string    `json:"name" doc:"Name of the agent"`
+	State           string    `json:"state" doc:"What it is doing: expected, joined, complete, left"`
 	Loss            float64   `json:"loss" doc:"Fraction of packets lost on the way to it, 0 to 1"`
 	LastHeard       time.Time `json:"last_heard" doc:"When it was last heard"`
 	CompletePercent float64   `json:"complete_percent" doc:"How much of the object it has, 0 to 100"`
@@ -121,7 +123,7 @@ type Explanation struct {
 	State  string  `json:"state" enum:"absent,complete,filling,partial" doc:"What is here"`
 	Object *Object `json:"object,omitempty" doc:"The object, if there is one"`
 	// Reasons are sentences, the decisive one last.
-	Reasons []string `json:"reasons" doc:"Why, step by step"`
+	Reasons []string `json:"reasons" nullable:"false" doc:"Why, step by step"`
 }
 
 // Snippet is text to paste into a server's configuration.

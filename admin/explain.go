@@ -1,0 +1,75 @@
+package admin
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"net/url"
+	"time"
+
+	"github.com/danielgtaylor/huma/v2"
+
+	"github.com/cistern-edge/cistern/admin/client"
+	"github.com/cistern-edge/cistern/cache"
+	"github.com/cistern-edge/cistern/cache/httpcache"
+)
+
+// explain says what the store holds for a plain GET of a URL, and what
+// RFC 9111 makes of it. It asks no origin.
+func (s *Server) explain(address string) (client.Explanation, error) {
+	u, err := url.Parse(address)
+	if err != nil {
+		return client.Explanation{}, huma.Error422UnprocessableEntity(err.Error())
+	}
+	key, err := httpcache.Key(u)
+	if err != nil {
+		return client.Explanation{}, huma.Error422UnprocessableEntity(err.Error())
+	}
+	e := client.Explanation{URL: address, Key: key, State: "absent"}
+	info, meta, ok := s.parts.Objects.Lookup(key)
+	if !ok {
+		e.Reasons = []string{"nothing is stored under this key: the next request goes to the origin"}
+		return e, nil
+	}
+	o := object(info)
+	e.Object, e.State = &o, o.State
+	e.Reasons = append(e.Reasons, present(info)...)
+	var head httpcache.Response
+	if json.Unmarshal(meta, &head) == nil && head.Status != 0 {
+		verdict := httpcache.Decide(&http.Request{Method: http.MethodGet, URL: u, Header: http.Header{}}, &head, time.Now())
+		e.Reasons = append(e.Reasons, fmt.Sprintf("a request now would %s: %s (age %v, fresh for another %v)",
+			verb(verdict.Action), verdict.Why, verdict.Age.Round(time.Second), max(verdict.TTL, 0).Round(time.Second)))
+	}
+	return e, nil
+}
+
+// verb says what a cache does, as part of a sentence.
+func verb(a httpcache.Action) string {
+	switch a {
+	case httpcache.Serve:
+		return "be answered from the store"
+	case httpcache.Revalidate:
+		return "ask the origin whether it has changed"
+	case httpcache.GatewayTimeout:
+		return "be answered 504"
+	default:
+		return "go to the origin"
+	}
+}
+
+// present says what of an object is here.
+func present(i cache.Info) []string {
+	var said []string
+	switch {
+	case i.Complete:
+		said = append(said, fmt.Sprintf("object %d has all %d bytes", i.Num, i.Size))
+	case i.Filling:
+		said = append(said, fmt.Sprintf("object %d is being filled: %d bytes are readable; more requests join this fill", i.Num, i.Readable))
+	default:
+		said = append(said, fmt.Sprintf("object %d has %d bytes and nobody fills it: the next request resumes it", i.Num, i.Readable))
+	}
+	if !i.Public {
+		said = append(said, "it is not publicly cacheable: no other name, no cast, no torrent")
+	}
+	return said
+}

@@ -1,0 +1,94 @@
+package admin
+
+import (
+	"context"
+	"net/url"
+
+	"github.com/cistern-edge/cistern/admin/client"
+	"github.com/cistern-edge/cistern/cache"
+	"github.com/cistern-edge/cistern/cache/content"
+)
+
+// The words of the API, for those who implement the interfaces below.
+type (
+	Swarm    = client.Swarm
+	Cast     = client.Cast
+	Receiver = client.Receiver
+	Agent    = client.Agent
+)
+
+// Parts are what the panel shows and commands. All but Objects may be nil: then
+// that part is off, and the API says so.
+type Parts struct {
+	Objects Objects
+	Fetcher Fetcher
+	Swarms  Swarms
+	Casts   Casts
+	Agents  Agents
+	// Stats gives each part's figures for /metrics, by the part's name: a struct
+	// whose numbers, and maps of numbers, have json names. cistern_<part>_<name>
+	// is what comes of them.
+	Stats map[string]func() any
+}
+
+// Objects is the store; *cache.Store implements it.
+type Objects interface {
+	Shelf
+	Keeper
+	Names
+}
+
+// Shelf lists objects.
+type Shelf interface {
+	// List gives every object, newest first.
+	List() []cache.Info
+	Get(num uint64) (cache.Info, bool)
+	Stats() cache.Stats
+}
+
+// Keeper decides what stays. Errors wrap cache.ErrNotFound if there is no such
+// object.
+type Keeper interface {
+	Pin(num uint64, pinned bool) error
+	Evict(num uint64) error
+}
+
+// Names finds objects by what they are called.
+type Names interface {
+	Lookup(name string) (info cache.Info, meta []byte, ok bool)
+	ByID(id content.ID) (cache.Info, bool)
+}
+
+// Fetcher brings in what a URL names, through the proxy.
+type Fetcher interface {
+	// Fetch returns once the head of the answer is here; the fill goes on. The
+	// error says why the answer cannot be kept, if that is so.
+	Fetch(ctx context.Context, address *url.URL) (cache.Info, error)
+}
+
+// Swarms is the box's BitTorrent client.
+type Swarms interface {
+	List() []Swarm
+	// AddMagnet and AddTorrent join a swarm and return what is known of it at
+	// once. An error says what is wrong with the link or the file.
+	AddMagnet(ctx context.Context, link string) (Swarm, error)
+	AddTorrent(ctx context.Context, file []byte) (Swarm, error)
+}
+
+// Casts is the multicast sender.
+type Casts interface {
+	// List gives the sessions on air and some that have ended, newest first.
+	List() []Cast
+	// Start casts a complete object.
+	Start(ctx context.Context, num uint64) error
+}
+
+// Agents are the hosts enrolled with this box.
+type Agents interface {
+	List() []Agent
+	// Revoke takes an enrolment away; the error wraps cache.ErrNotFound if there
+	// is no such node.
+	Revoke(ctx context.Context, node string) error
+	// Fingerprint is the text form of the box's public key.
+	Fingerprint() string
+}
