@@ -1,0 +1,182 @@
+package peering
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/cistern-edge/cistern/cache/content"
+)
+
+func (s *Swarm) limits() Limits { return Limits{Files: s.cfg.MaxFiles, Bytes: s.cfg.MaxBytes} }
+
+// Add joins a torrent: a magnet URI, an infohash, or the bytes of a .torrent
+// file. It returns at once, for a magnet in StateMetadata and without files. A
+// torrent that is here already gets the further trackers, web seeds and peers.
+// An error that wraps ErrSpec or content.ErrFull says what was wrong; nothing
+// has changed then.
+func (s *Swarm) Add(ctx context.Context, input []byte) (Torrent, error) {
+	spec, err := ParseSpec(input, s.limits())
+	if err != nil {
+		return Torrent{}, err
+	}
+	if err := s.running(ctx); err != nil {
+		return Torrent{}, err
+	}
+	sh, err := s.add(spec, false, time.Now(), s.save)
+	if err != nil {
+		return Torrent{}, err
+	}
+	return sh.snapshot(), nil
+}
+
+// add joins a torrent unless it is here. save keeps it for the next start.
+func (s *Swarm) add(spec *Spec, made bool, added time.Time, save func(*Spec, bool) error) (*share, error) {
+	s.adding.Lock()
+	defer s.adding.Unlock()
+	if s.stopped {
+		return nil, ErrNotRunning
+	}
+	if sh := s.find(spec); sh != nil {
+		if sh.stateNow() != StateFailed {
+			sh.contact(spec)
+			return sh, nil
+		}
+		s.drop(sh) // and try again
+		sh.close()
+	}
+	if len(s.list()) >= s.cfg.MaxTorrents+maxMade {
+		return nil, fmt.Errorf("%w: there are %d torrents here, no more are taken", content.ErrFull, s.cfg.MaxTorrents)
+	}
+	var files []*file
+	if spec.layout != nil {
+		var err error
+		if files, err = s.bind(spec); err != nil {
+			return nil, err
+		}
+	}
+	if err := save(spec, made); err != nil {
+		return nil, errors.Join(err, s.unbind(files))
+	}
+	sh, err := s.join(spec, files, made, added)
+	if err != nil {
+		return nil, errors.Join(err, s.unbind(files), s.forget(spec.keys()))
+	}
+	s.put(sh, spec)
+	s.rebalance()
+	return sh, nil
+}
+
+// find gives the share that has an infohash of spec.
+func (s *Swarm) find(spec *Spec) *share {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, key := range spec.keys() {
+		if sh := s.shares[key]; sh != nil {
+			return sh
+		}
+	}
+	return nil
+}
+
+func (s *Swarm) put(sh *share, spec *Spec) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, key := range spec.keys() {
+		s.shares[key] = sh
+	}
+}
+
+// drop takes a share off the list and returns its infohashes.
+func (s *Swarm) drop(sh *share) []string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var keys []string
+	for key, other := range s.shares {
+		if other == sh {
+			keys = append(keys, key)
+			delete(s.shares, key)
+		}
+	}
+	return keys
+}
+
+// bind gives every file of a torrent its object. If one cannot have it, the
+// objects made for the others are removed again.
+func (s *Swarm) bind(spec *Spec) ([]*file, error) {
+	var files []*file
+	for _, p := range spec.layout.files {
+		if p.pad {
+			files = append(files, &file{part: p, left: make(chan struct{})})
+			continue
+		}
+		f, err := newFile(s.store, spec.Key(), p)
+		if err != nil {
+			return nil, errors.Join(fmt.Errorf("torrent %q: %w", clip(spec.Name), err), s.unbind(files))
+		}
+		files = append(files, f)
+	}
+	return files, nil
+}
+
+// unbind removes the objects of a torrent that is not joined after all. What
+// was there before stays.
+func (s *Swarm) unbind(files []*file) error {
+	var failed []error
+	for _, f := range files {
+		if f.fresh {
+			failed = append(failed, s.store.Evict(f.fill.Num()))
+		}
+	}
+	return errors.Join(failed...)
+}
+
+// Remove leaves a torrent. Files that are complete stay in the store, under all
+// their names; those that are not stay as far as they are, until their room is
+// needed.
+func (s *Swarm) Remove(ctx context.Context, infohash string) error {
+	if err := s.running(ctx); err != nil {
+		return err
+	}
+	s.mu.Lock()
+	sh := s.shares[infohash]
+	s.mu.Unlock()
+	if sh == nil {
+		return fmt.Errorf("remove torrent %q: %w", clip(infohash), ErrUnknown)
+	}
+	return s.remove(sh)
+}
+
+func (s *Swarm) remove(sh *share) error {
+	s.adding.Lock()
+	err := s.forget(s.drop(sh))
+	s.adding.Unlock()
+	sh.close()
+	s.rebalance()
+	return err
+}
+
+// relabel gives a share whose info has just arrived its full names.
+func (s *Swarm) relabel(sh *share, spec *Spec) error {
+	s.adding.Lock()
+	defer s.adding.Unlock()
+	if err := sh.ctx.Err(); err != nil {
+		return err // removed meanwhile: nothing is kept of it
+	}
+	old := sh.specNow().keys()
+	if other := s.find(spec); other != nil && other != sh {
+		return fmt.Errorf("torrent is here already as %s", other.key())
+	}
+	if err := s.save(spec, sh.made); err != nil {
+		return err
+	}
+	s.put(sh, spec)
+	sh.mu.Lock()
+	sh.spec = spec
+	sh.mu.Unlock()
+	if old[0] != spec.Key() {
+		return s.forget(old[:1])
+	}
+	return nil
+}

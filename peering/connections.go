@@ -1,0 +1,195 @@
+package peering
+
+import (
+	"context"
+	"encoding/hex"
+	"log/slog"
+	"net"
+	"slices"
+	"time"
+
+	"github.com/anacrolix/torrent"
+	pp "github.com/anacrolix/torrent/peer_protocol"
+)
+
+// lanRoom is how many connections more than it has a torrent may get between
+// two divisions, for peers on the LAN.
+const lanRoom = 32
+
+// seedingShare is the part of the budget that complete torrents get together:
+// one in seedingShare.
+const seedingShare = 4
+
+// rebalance asks for a new division of the budget.
+func (s *Swarm) rebalance() {
+	select {
+	case s.kick <- struct{}{}:
+	default:
+	}
+}
+
+// divide shares the budget between the torrents: those that still need data
+// get equal parts of it, complete ones a small part together. A torrent over
+// its part loses its slowest connections while another waits for room.
+func (s *Swarm) divide() {
+	shares := s.list()
+	needy := 0
+	for _, sh := range shares {
+		if sh.needsData() {
+			needy++
+		}
+	}
+	spare := max(1, s.cfg.MaxConnections/seedingShare)
+	each := s.cfg.MaxConnections
+	if needy > 0 {
+		each = max(1, s.cfg.MaxConnections/needy)
+	}
+	_, taken, _ := s.budget.figures()
+	free := max(0, s.cfg.MaxConnections-taken)
+	for _, sh := range shares {
+		if sh.stateNow() == StateFailed {
+			continue
+		}
+		part := each
+		if !sh.needsData() {
+			part = spare
+		}
+		outside, lan := sh.conns()
+		if len(outside) > part && free == 0 && needy > 0 {
+			s.closeSlowest(outside, len(outside)-part)
+		}
+		room := min(free, max(0, part-len(outside)))
+		if len(s.cfg.LAN) > 0 {
+			room += lanRoom
+		}
+		sh.t.SetMaxEstablishedConns(len(outside) + lan + room)
+	}
+}
+
+// needsData says whether the torrent is to fetch something still.
+func (sh *share) needsData() bool {
+	state := sh.stateNow()
+	return state == StateMetadata || state == StateFetching
+}
+
+// closeSlowest closes n connections that bring least.
+func (s *Swarm) closeSlowest(conns []*torrent.PeerConn, n int) {
+	rate := map[*torrent.PeerConn]float64{}
+	for _, pc := range conns {
+		rate[pc] = pc.Stats().DownloadRate
+	}
+	slices.SortFunc(conns, func(a, b *torrent.PeerConn) int {
+		if rate[a] < rate[b] {
+			return -1
+		}
+		return 1
+	})
+	for _, pc := range conns[:n] {
+		_ = pc.Close()
+	}
+}
+
+// retry gives the torrents that need data the peers that are due again. Which
+// torrent a peer was known for is not recorded, so a private torrent (BEP 27)
+// gets none unless it is the only one.
+func (s *Swarm) retry(now time.Time) {
+	var needy []*share
+	for _, sh := range s.list() {
+		if sh.needsData() && !sh.made {
+			needy = append(needy, sh)
+		}
+	}
+	if len(needy) == 0 {
+		return
+	}
+	var peers []torrent.PeerInfo
+	for _, ap := range s.book.due(now) {
+		peers = append(peers, torrent.PeerInfo{Addr: torrent.StringAddr(ap.String()), Source: torrent.PeerSourceDirect})
+	}
+	if len(peers) == 0 {
+		return
+	}
+	for _, sh := range needy {
+		if spec := sh.specNow(); len(needy) == 1 || spec.layout != nil && !spec.layout.private {
+			sh.t.AddPeers(peers)
+		}
+	}
+}
+
+// handshaken closes connections from outside to what the box made itself: it is
+// for the LAN. The client calls it without its lock.
+func (s *Swarm) handshaken(pc *torrent.PeerConn, ih torrent.InfoHash) {
+	addr := pc.RemoteAddr.String()
+	if s.onLAN(addr) {
+		return
+	}
+	s.mu.Lock()
+	sh := s.shares[hex.EncodeToString(ih[:])]
+	s.mu.Unlock()
+	if sh != nil && sh.made {
+		s.budget.closeConn(addr)
+	}
+}
+
+// peerClosed notes who sent pieces that failed. The client calls it with its
+// lock held, so the figures are read later.
+func (s *Swarm) peerClosed(p *torrent.Peer) {
+	if p.RemoteAddr == nil || p.Torrent() == nil {
+		return
+	}
+	go func() { // ends as soon as the client's lock is free
+		figures := p.Stats()
+		if bad := figures.PiecesDirtiedBad.Int64(); bad > 0 {
+			host, _, err := net.SplitHostPort(p.RemoteAddr.String())
+			if err == nil {
+				s.faults.add(host, bad)
+			}
+		}
+	}()
+}
+
+// readMessage keeps from the client what it cannot stand: messages about
+// hashes of a v2 torrent that has an empty file make it panic. The client calls
+// it with its lock held, before it looks at the message.
+func readMessage(pc *torrent.PeerConn, msg *pp.Message) {
+	switch msg.Type {
+	case pp.HashRequest, pp.Hashes, pp.HashReject:
+	default:
+		return
+	}
+	if info := pc.Torrent().Info(); msg.Keepalive || info == nil || !info.HasV2() {
+		return
+	}
+	for _, f := range pc.Torrent().Files() {
+		if f.Length() == 0 {
+			*msg = pp.Message{Keepalive: true}
+			return
+		}
+	}
+}
+
+// quiet turns the client's log down: what it calls an error is a warning here,
+// and everything else is for debugging.
+type quiet struct{ slog.Handler }
+
+func lower(level slog.Level) slog.Level {
+	if level >= slog.LevelError {
+		return slog.LevelWarn
+	}
+	return slog.LevelDebug
+}
+
+func (q *quiet) Enabled(ctx context.Context, level slog.Level) bool {
+	return q.Handler.Enabled(ctx, lower(level))
+}
+
+func (q *quiet) Handle(ctx context.Context, r slog.Record) error {
+	r.Level = lower(r.Level)
+	return q.Handler.Handle(ctx, r)
+}
+
+func (q *quiet) WithAttrs(attrs []slog.Attr) slog.Handler {
+	return &quiet{q.Handler.WithAttrs(attrs)}
+}
+
+func (q *quiet) WithGroup(name string) slog.Handler { return &quiet{q.Handler.WithGroup(name)} }

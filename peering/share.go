@@ -1,0 +1,367 @@
+package peering
+
+import (
+	"context"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/anacrolix/torrent"
+	"github.com/anacrolix/torrent/metainfo"
+	"github.com/anacrolix/torrent/types/infohash"
+	infohash_v2 "github.com/anacrolix/torrent/types/infohash-v2"
+
+	g "github.com/anacrolix/generics"
+
+	"github.com/cistern-edge/cistern/cache/content"
+)
+
+// share is the box's part in one torrent, from Add to Remove.
+type share struct {
+	swarm  *Swarm
+	t      *torrent.Torrent
+	made   bool // by this box: for the LAN only
+	added  time.Time
+	ctx    context.Context
+	cancel context.CancelFunc
+	ended  chan struct{} // closed when run returns
+
+	// mu guards what follows. It is never held while the client is called.
+	mu     sync.Mutex
+	spec   *Spec
+	files  []*file // nil until the info is known
+	pieces *pieces
+	state  State
+	err    error
+}
+
+// join gives a torrent to the client and runs it. files are those of bind, or
+// nil for a magnet.
+func (s *Swarm) join(spec *Spec, files []*file, made bool, added time.Time) (*share, error) {
+	t, isNew, err := s.client.AddTorrentSpec(&torrent.TorrentSpec{
+		AddTorrentOpts: torrent.AddTorrentOpts{
+			InfoHash:                 infohash.T(spec.V1),
+			InfoHashV2:               g.OptionFromTuple(infohash_v2.T(spec.V2), spec.V2 != [32]byte{}),
+			InfoBytes:                spec.Info,
+			DeferStorageOpen:         true,
+			DisableInitialPieceCheck: true,
+		},
+		DisplayName: spec.Name,
+		PieceLayers: spec.Layers,
+	})
+	if err != nil {
+		return nil, fmt.Errorf("join torrent %s: %w", spec.Key(), err)
+	}
+	if !isNew {
+		return nil, fmt.Errorf("join torrent %s: another one has an infohash of it", spec.Key())
+	}
+	sh := &share{
+		swarm: s, t: t, made: made, added: added, spec: spec, ended: make(chan struct{}),
+		state: StateMetadata,
+	}
+	sh.ctx, sh.cancel = context.WithCancel(s.ctx)
+	if files != nil {
+		sh.setFiles(spec.layout, files)
+	}
+	sh.contact(spec)
+	s.work.Go(sh.run)
+	return sh, nil
+}
+
+// contact tells the client where others are. A torrent that the box made has
+// nobody outside to contact.
+func (sh *share) contact(spec *Spec) {
+	if sh.made {
+		return
+	}
+	var tiers [][]string
+	for _, tr := range spec.Trackers {
+		tiers = append(tiers, []string{tr})
+	}
+	sh.t.AddTrackers(tiers)
+	sh.t.AddWebSeeds(spec.WebSeeds)
+	var peers []torrent.PeerInfo
+	for _, p := range spec.Peers {
+		peers = append(peers, torrent.PeerInfo{Addr: torrent.StringAddr(p.String()), Source: torrent.PeerSourceDirect})
+	}
+	sh.t.AddPeers(peers)
+}
+
+// run takes the torrent from its metadata to complete files, and keeps sharing
+// them until the share is closed or the swarm ends.
+func (sh *share) run() {
+	defer close(sh.ended)
+	if sh.swarm.cfg.DHT && !sh.made {
+		sh.swarm.work.Go(sh.announceDHT)
+	}
+	err := sh.metadata()
+	if err == nil {
+		err = sh.fetch()
+	}
+	switch {
+	case sh.ctx.Err() != nil:
+	case err != nil:
+		sh.fail(err)
+	default:
+		sh.setState(StateComplete)
+		sh.swarm.log.Info("completed torrent", "title", sh.title(), "torrent", sh.key())
+		sh.saveLayers()
+		sh.swarm.rebalance()
+		<-sh.ctx.Done()
+	}
+	for _, f := range sh.fileList() {
+		close(f.left)
+	}
+}
+
+// metadata waits for the info of a magnet and binds its files.
+func (sh *share) metadata() error {
+	if sh.fileList() != nil {
+		return nil
+	}
+	select {
+	case <-sh.t.GotInfo():
+	case <-sh.ctx.Done():
+		return sh.ctx.Err()
+	}
+	mi := sh.t.Metainfo()
+	spec := &Spec{Info: mi.InfoBytes, Layers: mi.PieceLayers, Trackers: sh.spec.Trackers, WebSeeds: sh.spec.WebSeeds}
+	if err := spec.setInfo(sh.swarm.limits()); err != nil {
+		return fmt.Errorf("metadata from peers: %w", err)
+	}
+	if l := spec.layout; l.v2 && l.hasEmpty() && l.checkLayers(spec.Layers) != nil {
+		// Messages about hashes are not let through for such a torrent.
+		return errors.New("a v2 torrent with empty files needs its .torrent file")
+	}
+	files, err := sh.swarm.bind(spec)
+	if err != nil {
+		return err
+	}
+	if err := sh.swarm.relabel(sh, spec); err != nil {
+		return err
+	}
+	sh.setFiles(spec.layout, files)
+	return nil
+}
+
+// fetch starts the fills and waits until every file is complete.
+func (sh *share) fetch() error {
+	files := sh.fileList()
+	for _, f := range files {
+		if f.fill == nil {
+			continue
+		}
+		f.want = sh.hurry(f)
+		if !f.fill.Start(f) {
+			return fmt.Errorf("file %s is being filled by somebody else", f.name)
+		}
+	}
+	for _, f := range files {
+		if f.fill == nil {
+			continue
+		}
+		select {
+		case <-f.begun:
+		case <-f.fill.Done():
+		case <-sh.ctx.Done():
+			return sh.ctx.Err()
+		}
+	}
+	if err := sh.t.OpenStorage(sh.ctx, sh.pieces); err != nil {
+		return fmt.Errorf("open storage: %w", err)
+	}
+	sh.t.DownloadAll()
+	sh.swarm.rebalance()
+	for _, f := range files {
+		if f.fill == nil {
+			continue
+		}
+		select {
+		case <-f.fill.Done():
+		case <-sh.ctx.Done():
+			return sh.ctx.Err()
+		}
+		if err := f.fill.Err(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// hurry makes the function that raises the priority of a range of a file: what
+// a reader waits for now, and what it will want next.
+func (sh *share) hurry(f *file) func(content.Range) {
+	return func(r content.Range) {
+		l := sh.pieces.layout
+		first, last := int((f.off+r.Off)/l.pieceLength), int((f.off+r.End-1)/l.pieceLength)
+		for i := first; i <= last && i < l.pieces; i++ {
+			priority := torrent.PiecePriorityReadahead
+			if i == first {
+				priority = torrent.PiecePriorityNow
+			}
+			sh.t.Piece(i).SetPriority(priority)
+		}
+	}
+}
+
+// announceDHT looks for peers in the DHT now and then.
+func (sh *share) announceDHT() {
+	for {
+		if info := sh.t.Info(); info != nil && info.Private != nil && *info.Private {
+			return
+		}
+		for _, server := range sh.swarm.client.DhtServers() {
+			_, stop, err := sh.t.AnnounceToDht(server)
+			if err != nil {
+				sh.swarm.log.Debug("failed to announce to the DHT", "title", sh.title(), "err", err)
+				continue
+			}
+			sh.pause(time.Minute)
+			stop()
+		}
+		if !sh.pause(5 * time.Minute) {
+			return
+		}
+	}
+}
+
+// pause waits; it returns false if the share is over.
+func (sh *share) pause(d time.Duration) bool {
+	select {
+	case <-time.After(d):
+		return true
+	case <-sh.ctx.Done():
+		return false
+	}
+}
+
+// fail ends the work for a torrent that cannot be had; it stays listed with the
+// reason.
+func (sh *share) fail(err error) {
+	sh.swarm.log.Warn("torrent failed", "title", sh.title(), "torrent", sh.key(), "err", err)
+	sh.mu.Lock()
+	sh.state, sh.err = StateFailed, err
+	sh.mu.Unlock()
+	sh.t.Drop()
+	sh.swarm.rebalance()
+}
+
+// close ends the share and waits for it.
+func (sh *share) close() {
+	sh.cancel()
+	<-sh.ended
+	sh.t.Drop()
+	for _, f := range sh.fileList() {
+		f.tend(0)
+	}
+}
+
+// idleReader is how long an object stays open after a peer read from it.
+const idleReader = 30 * time.Second
+
+// tend looks after the files from time to time. A complete torrent that has
+// lost a file to eviction is left: nothing is fetched twice unasked.
+func (sh *share) tend() {
+	gone := false
+	for _, f := range sh.fileList() {
+		gone = f.tend(idleReader) || gone
+	}
+	if gone && sh.stateNow() == StateComplete {
+		sh.swarm.log.Info("left a torrent whose file was evicted", "title", sh.title(), "torrent", sh.key())
+		sh.swarm.work.Go(func() { _ = sh.swarm.remove(sh) }) // not from the loop that it waits for
+	}
+}
+
+func (sh *share) setFiles(l *layout, files []*file) {
+	p := newPieces(l, files)
+	sh.mu.Lock()
+	defer sh.mu.Unlock()
+	sh.files, sh.pieces, sh.state = files, p, StateFetching
+}
+
+func (sh *share) setState(state State) {
+	sh.mu.Lock()
+	defer sh.mu.Unlock()
+	sh.state = state
+}
+
+func (sh *share) stateNow() State {
+	sh.mu.Lock()
+	defer sh.mu.Unlock()
+	return sh.state
+}
+
+func (sh *share) fileList() []*file {
+	sh.mu.Lock()
+	defer sh.mu.Unlock()
+	return sh.files
+}
+
+func (sh *share) specNow() *Spec {
+	sh.mu.Lock()
+	defer sh.mu.Unlock()
+	return sh.spec
+}
+
+func (sh *share) key() string   { return sh.specNow().Key() }
+func (sh *share) title() string { return sh.specNow().Name }
+
+// snapshot describes the torrent.
+func (sh *share) snapshot() Torrent {
+	sh.mu.Lock()
+	spec, state, err, files := sh.spec, sh.state, sh.err, sh.files
+	sh.mu.Unlock()
+	snap := Torrent{
+		InfoHash: spec.Key(), Name: spec.Name, State: state, Made: sh.made, Added: sh.added,
+		Trackers: slices.Clone(spec.Trackers),
+	}
+	if spec.V2 != ([32]byte{}) {
+		snap.InfoHashV2 = hex.EncodeToString(spec.V2[:])
+	}
+	if err != nil {
+		snap.Err = err.Error()
+	}
+	if spec.layout != nil {
+		snap.Private = spec.layout.private
+	}
+	for _, f := range files {
+		if !f.pad {
+			snap.Files = append(snap.Files, f.snapshot())
+			snap.Size += f.size
+			snap.Have += f.size - f.missing.Load()
+		}
+	}
+	if state == StateFailed {
+		return snap
+	}
+	st := sh.t.Stats()
+	snap.Down = st.BytesReadUsefulData.Int64()
+	snap.Wasted = st.BytesReadData.Int64() - snap.Down
+	snap.Up = st.BytesWrittenData.Int64()
+	outside, lan := sh.conns()
+	snap.Outside, snap.LAN = len(outside), lan
+	return snap
+}
+
+// conns gives the connections to the outside, and how many there are to the
+// LAN.
+func (sh *share) conns() (outside []*torrent.PeerConn, lan int) {
+	for _, pc := range sh.t.PeerConns() {
+		if sh.swarm.onLAN(pc.RemoteAddr.String()) {
+			lan++
+			continue
+		}
+		outside = append(outside, pc)
+	}
+	return outside, lan
+}
+
+// metainfo gives the .torrent file as far as it is known.
+func (sh *share) metainfo() metainfo.MetaInfo {
+	mi := sh.t.Metainfo()
+	mi.CreationDate, mi.Comment, mi.CreatedBy = 0, "", ""
+	return mi
+}

@@ -1,0 +1,134 @@
+package peering
+
+import (
+	"cmp"
+	"maps"
+	"slices"
+	"sync"
+	"time"
+)
+
+// State says how far a torrent is.
+type State string
+
+// The states of a torrent.
+const (
+	// StateMetadata: the info is being fetched from peers.
+	StateMetadata State = "fetching metadata"
+	// StateFetching: files are being filled.
+	StateFetching State = "fetching"
+	// StateComplete: every file is in the store and served.
+	StateComplete State = "complete"
+	// StateFailed: Err says why; nothing is done for it any more.
+	StateFailed State = "failed"
+)
+
+// Torrent is a snapshot of one torrent.
+type Torrent struct {
+	// InfoHash is the v1 infohash in hexadecimal, or the v2 one of a torrent
+	// that has no other. It can change once from v2 to v1, when the info of a
+	// magnet arrives; both keep naming the torrent.
+	InfoHash string `json:"infohash"`
+	// InfoHashV2 is the v2 infohash in hexadecimal, if there is one.
+	InfoHashV2 string `json:"infohash_v2,omitempty"`
+	Name       string `json:"name"`
+	State      State  `json:"state"`
+	Err        string `json:"err,omitempty"`
+	// Made torrents were made by this box; they are served on the LAN only.
+	Made    bool      `json:"made"`
+	Private bool      `json:"private"`
+	Added   time.Time `json:"added"`
+	// Size and Have are bytes of files, without padding.
+	Size int64 `json:"size"`
+	Have int64 `json:"have"`
+	// Down is piece bytes from peers and web seeds that were wanted, Wasted
+	// those that were not, Up the piece bytes sent to peers, since the start.
+	Down   int64 `json:"down"`
+	Wasted int64 `json:"wasted"`
+	Up     int64 `json:"up"`
+	// Outside and LAN count established connections.
+	Outside  int      `json:"outside"`
+	LAN      int      `json:"lan"`
+	Trackers []string `json:"trackers"`
+	Files    []File   `json:"files"`
+}
+
+// File is one file of a torrent.
+type File struct {
+	// Path within the torrent, and Name in the store.
+	Path string `json:"path"`
+	Name string `json:"name"`
+	Size int64  `json:"size"`
+	Have int64  `json:"have"`
+	// Object is the number of the object in the store.
+	Object uint64 `json:"object"`
+}
+
+// Stats are the swarm's figures.
+type Stats struct {
+	// Listen is the address of the listening sockets; empty before Run.
+	Listen string `json:"listen"`
+	// Outside counts connections to peers outside the LAN now, Peak the most
+	// there ever were since the start, Max the bound. Reserved includes those
+	// being opened.
+	Outside  int `json:"outside"`
+	Reserved int `json:"reserved"`
+	Peak     int `json:"peak"`
+	Max      int `json:"max"`
+	// Down, Wasted and Up add up the torrents, also those removed since.
+	Down   int64 `json:"down"`
+	Wasted int64 `json:"wasted"`
+	Up     int64 `json:"up"`
+	// Faults counts pieces that failed their hash, by the address of a peer that
+	// took part; at most 256 addresses.
+	Faults   map[string]int64 `json:"faults"`
+	Torrents []Torrent        `json:"torrents"`
+}
+
+// Stats gives a snapshot.
+func (s *Swarm) Stats() Stats {
+	now, reserved, peak := s.budget.figures()
+	st := Stats{Outside: now, Reserved: reserved, Peak: peak, Max: s.cfg.MaxConnections, Faults: s.faults.counts()}
+	select {
+	case <-s.ready:
+	default:
+		return st
+	}
+	st.Listen = s.net.addr.String()
+	for _, sh := range s.list() {
+		st.Torrents = append(st.Torrents, sh.snapshot())
+	}
+	slices.SortFunc(st.Torrents, func(a, b Torrent) int {
+		return cmp.Or(b.Added.Compare(a.Added), cmp.Compare(a.InfoHash, b.InfoHash))
+	})
+	total := s.client.Stats()
+	st.Down = total.BytesReadUsefulData.Int64()
+	st.Wasted = total.BytesReadData.Int64() - st.Down
+	st.Up = total.BytesWrittenData.Int64()
+	return st
+}
+
+// faults remembers who sent pieces that failed their hash.
+type faults struct {
+	// mu guards what follows; nothing else is taken under it.
+	mu sync.Mutex
+	by map[string]int64
+}
+
+const maxFaults = 256
+
+func newFaults() *faults { return &faults{by: map[string]int64{}} }
+
+func (f *faults) add(addr string, n int64) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if _, known := f.by[addr]; known || len(f.by) < maxFaults {
+		f.by[addr] += n
+	}
+}
+
+func (f *faults) counts() map[string]int64 {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return maps.Clone(f.by)
+}
