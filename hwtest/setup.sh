@@ -8,6 +8,7 @@ declare -A need=(
   [apt-ftparchive]=apt-utils [dpkg-deb]=dpkg [gpg]=gnupg [chromium]=chromium
 )
 missing=()
+/usr/bin/python3 -c 'import libtorrent' 2>/dev/null || missing+=(python3-libtorrent)
 for tool in "${!need[@]}"; do
   command -v "$tool" >/dev/null 2>&1 || missing+=("${need[$tool]}")
 done

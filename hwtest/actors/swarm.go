@@ -3,9 +3,9 @@ package actors
 import (
 	"bytes"
 	"context"
+	_ "embed"
 	"encoding/json"
 	"fmt"
-	"net/http"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -14,52 +14,54 @@ import (
 	"github.com/cistern-edge/cistern/hwtest/lab"
 )
 
-// StartTracker runs opentracker on a host at addr, port 6969.
-func StartTracker(ctx context.Context, host *lab.Host, addr, dir string) error {
+// StartTracker runs opentracker on a host at addr, port 6969, for some torrents:
+// Debian's build serves only what its white list names.
+func StartTracker(ctx context.Context, host *lab.Host, addr, dir string, infohashes ...[20]byte) error {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return fmt.Errorf("start tracker: %w", err)
 	}
-	p := host.Command("opentracker", "-i", addr, "-p", "6969", "-P", "6969", "-d", dir)
+	var allowed []byte
+	for _, h := range infohashes {
+		allowed = fmt.Appendf(allowed, "%x\n", h)
+	}
+	if err := os.WriteFile(filepath.Join(dir, "allowed"), allowed, 0o644); err != nil {
+		return fmt.Errorf("start tracker: %w", err)
+	}
+	p := host.Command("opentracker", "-i", addr, "-p", "6969", "-P", "6969", "-d", dir, "-w", "allowed") // seen from inside dir
 	if err := p.Start(ctx); err != nil {
 		return err
 	}
 	return waitListening(ctx, host, p, addr+":6969")
 }
 
-// Seeds is a swarm of aria2 processes that have a torrent's content.
+// Seeds is a swarm of libtorrent sessions that have a torrent's content.
 type Seeds struct {
 	host  *lab.Host
 	count int
 }
 
-// The seeds' ports: that of seed i is the base plus i.
-const (
-	seedPort = 7001
-	rpcPort  = 16801
-)
+// seedControl is where the process with the seeds says what they have sent.
+const seedControl = "127.0.0.1:16800"
 
-// StartSeeds runs one aria2 for each of addrs on a host. All read the content in
-// dir, announce from their own address and upload at most rate bytes a second
-// each.
-func StartSeeds(ctx context.Context, host *lab.Host, addrs []string, torrent, dir string, rate int) (*Seeds, error) {
-	for i, addr := range addrs {
-		p := host.Command(
-			"aria2c", "--no-conf", "--quiet", "--dir="+dir,
-			"--interface="+addr, "--listen-port="+strconv.Itoa(seedPort+i),
-			"--enable-dht=false", "--enable-dht6=false", "--bt-enable-lpd=false", "--enable-peer-exchange=false",
-			"--bt-seed-unverified=true", "--seed-ratio=0.0", "--bt-max-peers=0",
-			"--max-overall-upload-limit="+strconv.Itoa(rate),
-			"--enable-rpc", "--rpc-listen-port="+strconv.Itoa(rpcPort+i), "--disk-cache=0", "--file-allocation=none",
-			torrent,
-		)
-		if err := p.Start(ctx); err != nil {
-			return nil, err
-		}
-		if err := waitListening(ctx, host, p, "127.0.0.1:"+strconv.Itoa(rpcPort+i)); err != nil {
-			return nil, err
-		}
+//go:embed seeds.py
+var seedsProgram string
+
+// StartSeeds runs one libtorrent session for each of addrs on a host. All read
+// the content in dir, serve every one of the torrents, announce from their own
+// address and upload at most rate bytes a second each.
+func StartSeeds(ctx context.Context, host *lab.Host, addrs, torrents []string, dir string, rate int) (*Seeds, error) {
+	arg, err := json.Marshal(map[string]any{
+		"dir": dir, "torrents": torrents, "addrs": addrs, "port": 6881, "rate": rate, "control": seedControl,
+	})
+	if err != nil {
+		return nil, fmt.Errorf("start seeds: %w", err)
 	}
-	return &Seeds{host: host, count: len(addrs)}, nil
+	// Debian's interpreter by its path: that is the one with python3-libtorrent.
+	p := host.Command("/usr/bin/python3", "-c", seedsProgram, string(arg))
+	if err := p.Start(ctx); err != nil {
+		return nil, err
+	}
+	return &Seeds{host: host, count: len(addrs)}, waitListening(ctx, host, p, seedControl)
 }
 
 // WaitAnnounced waits until the tracker at addr (host:port) knows of at least
@@ -91,45 +93,17 @@ func escape(p []byte) string {
 	return string(out)
 }
 
-// Uploaded asks every seed how many piece bytes it has sent and adds them up.
+// Uploaded is how many piece bytes all seeds have sent.
 func (s *Seeds) Uploaded(ctx context.Context) (int64, error) {
-	client := s.host.HTTPClient()
-	defer client.CloseIdleConnections()
-	var sum int64
-	for i := range s.count {
-		url := fmt.Sprintf("http://127.0.0.1:%d/jsonrpc", rpcPort+i)
-		n, err := uploaded(ctx, client, url)
-		if err != nil {
-			return 0, fmt.Errorf("ask seed %d: %w", i, err)
-		}
-		sum += n
-	}
-	return sum, nil
-}
-
-func uploaded(ctx context.Context, client *http.Client, url string) (int64, error) {
-	const call = `{"jsonrpc":"2.0","id":1,"method":"aria2.tellActive","params":[["uploadLength"]]}`
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, url, bytes.NewReader([]byte(call)))
+	body, err := get(ctx, s.host.HTTPClient(), "http://"+seedControl)
 	if err != nil {
-		return 0, err
+		return 0, fmt.Errorf("ask the seeds: %w", err)
 	}
-	resp, err := client.Do(req)
+	n, err := strconv.ParseInt(string(body), 10, 64)
 	if err != nil {
-		return 0, err
+		return 0, fmt.Errorf("ask the seeds: %w", err)
 	}
-	defer resp.Body.Close()
-	var answer struct {
-		Result []struct {
-			UploadLength int64 `json:"uploadLength,string"`
-		} `json:"result"`
-	}
-	if err := json.NewDecoder(resp.Body).Decode(&answer); err != nil {
-		return 0, err
-	}
-	if len(answer.Result) != 1 {
-		return 0, fmt.Errorf("it has %d active downloads, want 1", len(answer.Result))
-	}
-	return answer.Result[0].UploadLength, nil
+	return n, nil
 }
 
 // FetchTorrent downloads a torrent with aria2 at its default settings into dir

@@ -17,17 +17,26 @@ import (
 
 // Torrent is a torrent of one file.
 type Torrent struct {
-	// File is the .torrent, Name the file that it describes.
-	File, Name string
-	// InfohashV1 is the SHA-1 of the info dictionary.
-	InfohashV1 [20]byte
+	// Name is the file that it describes.
+	Name string
+	// Hybrid is the .torrent with v1 and v2, V1 one with v1 alone: aria2 1.36
+	// drops the empty key of a file tree, and so looks for a hybrid torrent
+	// under an infohash that nobody else has.
+	Hybrid, V1 TorrentFile
 	// Sum is the SHA-256 of the content in hexadecimal.
 	Sum string
 }
 
-// MakeTorrent writes a hybrid (v1 and v2) torrent of a file with pieces of
-// 1 MiB. It shares no code with the torrents that the box makes.
-func MakeTorrent(path, torrent, announce string) (Torrent, error) {
+// TorrentFile is a .torrent.
+type TorrentFile struct {
+	Path string
+	// Infohash is the SHA-1 of the info dictionary.
+	Infohash [20]byte
+}
+
+// MakeTorrent writes two torrents of a file into dir, with pieces of 1 MiB. It
+// shares no code with the torrents that the box makes.
+func MakeTorrent(path, dir, announce string) (Torrent, error) {
 	f, err := os.Open(path)
 	if err != nil {
 		return Torrent{}, fmt.Errorf("make torrent: %w", err)
@@ -63,20 +72,24 @@ func MakeTorrent(path, torrent, announce string) (Torrent, error) {
 		layer = append(layer, h[:]...)
 	}
 	name := filepath.Base(path)
-	info := dict{
-		"file tree":    dict{name: dict{"": dict{"length": size, "pieces root": root[:]}}},
-		"length":       size,
-		"meta version": int64(2),
-		"name":         []byte(name),
-		"piece length": int64(content.BlockSize),
-		"pieces":       pieces,
+	t := Torrent{Name: name, Sum: hex.EncodeToString(sum.Sum(nil))}
+	info := dict{"length": size, "name": []byte(name), "piece length": int64(content.BlockSize), "pieces": pieces}
+	if t.V1, err = writeTorrent(filepath.Join(dir, name+".v1.torrent"), dict{"announce": []byte(announce), "info": info}); err != nil {
+		return t, err
 	}
-	t := Torrent{File: torrent, Name: name, InfohashV1: sha1.Sum(bencode(nil, info)), Sum: hex.EncodeToString(sum.Sum(nil))}
-	whole := bencode(nil, dict{"announce": []byte(announce), "info": info, "piece layers": dict{string(root[:]): layer}})
-	if err := os.WriteFile(torrent, whole, 0o644); err != nil {
-		return Torrent{}, fmt.Errorf("make torrent: %w", err)
+	info["meta version"] = int64(2)
+	info["file tree"] = dict{name: dict{"": dict{"length": size, "pieces root": root[:]}}}
+	t.Hybrid, err = writeTorrent(filepath.Join(dir, name+".torrent"), dict{
+		"announce": []byte(announce), "info": info, "piece layers": dict{string(root[:]): layer},
+	})
+	return t, err
+}
+
+func writeTorrent(path string, metainfo dict) (TorrentFile, error) {
+	if err := os.WriteFile(path, bencode(nil, metainfo), 0o644); err != nil {
+		return TorrentFile{}, fmt.Errorf("make torrent: %w", err)
 	}
-	return t, nil
+	return TorrentFile{Path: path, Infohash: sha1.Sum(bencode(nil, metainfo["info"]))}, nil
 }
 
 // dict is a bencoded dictionary of byte strings, int64 and dict.

@@ -161,7 +161,7 @@ func (s *stage) withoutBox(ctx context.Context) error {
 		g.Go(func() error { return s.curl(ctx, h, "", s.fileURL, s.fileSum) })
 		g.Go(func() error {
 			dir := filepath.Join(s.dir, "without", h.Name())
-			if err := actors.FetchTorrent(ctx, h, s.torrent.File, dir); err != nil {
+			if err := actors.FetchTorrent(ctx, h, s.torrent.V1.Path, dir); err != nil {
 				return err
 			}
 			defer os.RemoveAll(dir)

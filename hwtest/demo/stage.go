@@ -19,12 +19,12 @@ import (
 const (
 	originAddr  = "203.0.113.10"
 	trackerAddr = "198.51.100.2"
-	seedsFrom   = "198.51.100.101"
+	seedsFrom   = "198.51.100.101/24"
 	swarmNet    = "198.51.100.0/24"
 	routerAddr  = "10.0.0.1"
 	boxAddr     = "10.0.0.2"
-	agentsFrom  = "10.0.0.65"
-	plainFrom   = "10.0.0.81"
+	agentsFrom  = "10.0.0.65/24"
+	plainFrom   = "10.0.0.81/24"
 	plainNet    = "10.0.0.80/28"
 )
 
@@ -61,7 +61,11 @@ func build(ctx context.Context, c *lanCommand, size int64, log *slog.Logger) (*s
 	if err != nil {
 		return nil, fmt.Errorf("make the demo's directory: %w", err)
 	}
-	l, err := lab.New(lab.Config{Dir: filepath.Join(dir, "lab")}, log)
+	logs := filepath.Join(dir, "logs")
+	if err := os.Mkdir(logs, 0o755); err != nil {
+		return nil, fmt.Errorf("make the demo's directory: %w", err)
+	}
+	l, err := lab.New(lab.Config{Dir: logs}, log)
 	if err != nil {
 		return nil, err
 	}
@@ -82,10 +86,7 @@ func (s *stage) connect(ctx context.Context, c *lanCommand) error {
 
 	s.world = s.lab.Host("world")
 	addrs := []string{originAddr + "/24", trackerAddr + "/24"}
-	for _, a := range lab.Addrs(seedsFrom, c.Seeds) {
-		addrs = append(addrs, a+"/24")
-	}
-	s.world.Join(wan, lab.LinkConfig{Addrs: addrs})
+	s.world.Join(wan, lab.LinkConfig{Addrs: append(addrs, lab.Addrs(seedsFrom, c.Seeds)...)})
 
 	s.router = s.lab.Router("router")
 	s.router.Masquerade(s.router.Join(wan, lab.LinkConfig{
@@ -100,12 +101,12 @@ func (s *stage) connect(ctx context.Context, c *lanCommand) error {
 	loss := lab.Path{Loss: lab.Loss{Kind: lab.Random, Fraction: c.Loss}}
 	for i, a := range lab.Addrs(agentsFrom, c.Agents) {
 		h := s.lab.Host(fmt.Sprintf("agent%d", i+1))
-		h.Join(lan, lab.LinkConfig{Addrs: []string{a + "/24"}, ToHost: loss})
+		h.Join(lan, lab.LinkConfig{Addrs: []string{a}, ToHost: loss})
 		s.agents = append(s.agents, h)
 	}
 	for i, a := range lab.Addrs(plainFrom, c.Plain) {
 		h := s.lab.Host(fmt.Sprintf("plain%d", i+1))
-		h.Join(lan, lab.LinkConfig{Addrs: []string{a + "/24"}})
+		h.Join(lan, lab.LinkConfig{Addrs: []string{a}})
 		s.plain = append(s.plain, h)
 	}
 	return s.lab.Up(ctx)
@@ -150,21 +151,30 @@ func (s *stage) populate(ctx context.Context, c *lanCommand) error {
 	s.origin.Start(l)
 
 	tracker := trackerAddr + ":6969"
-	if err := actors.StartTracker(ctx, s.world, trackerAddr, filepath.Join(s.dir, "tracker")); err != nil {
-		return err
-	}
 	if _, err := actors.WriteContent(filepath.Join(swarm, "release.iso"), s.size, 2); err != nil {
 		return err
 	}
-	s.torrent, err = actors.MakeTorrent(filepath.Join(swarm, "release.iso"), filepath.Join(s.dir, "release.torrent"), "http://"+tracker+"/announce")
+	s.torrent, err = actors.MakeTorrent(filepath.Join(swarm, "release.iso"), s.dir, "http://"+tracker+"/announce")
 	if err != nil {
 		return err
 	}
-	s.seeds, err = actors.StartSeeds(ctx, s.world, lab.Addrs(seedsFrom, c.Seeds), s.torrent.File, swarm, c.SeedRate)
+	if err := actors.StartTracker(ctx, s.world, trackerAddr, filepath.Join(s.dir, "tracker"), s.torrent.Hybrid.Infohash, s.torrent.V1.Infohash); err != nil {
+		return err
+	}
+	var from []string
+	for _, a := range lab.Addrs(seedsFrom, c.Seeds) {
+		from = append(from, netip.MustParsePrefix(a).Addr().String())
+	}
+	s.seeds, err = actors.StartSeeds(ctx, s.world, from, []string{s.torrent.Hybrid.Path, s.torrent.V1.Path}, swarm, c.SeedRate)
 	if err != nil {
 		return err
 	}
-	return s.seeds.WaitAnnounced(ctx, tracker, s.torrent.InfohashV1)
+	for _, t := range []actors.TorrentFile{s.torrent.Hybrid, s.torrent.V1} {
+		if err := s.seeds.WaitAnnounced(ctx, tracker, t.Infohash); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // hosts are all that want both files.

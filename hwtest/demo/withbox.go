@@ -73,10 +73,10 @@ func (s *stage) measureBox(ctx context.Context, box *actors.Box) (figures, error
 // withBox lets every host ask for both at once. Agents ask their own proxy, the
 // others the box.
 func (s *stage) withBox(ctx context.Context, box *actors.Box) error {
-	if _, err := box.Command(ctx, "add", s.torrent.File); err != nil {
+	if _, err := box.Command(ctx, "add", s.torrent.Hybrid.Path); err != nil {
 		return err
 	}
-	path := fmt.Sprintf("/o/btih:%x/%s", s.torrent.InfohashV1, s.torrent.Name)
+	path := fmt.Sprintf("/o/btih:%x/%s", s.torrent.Hybrid.Infohash, s.torrent.Name)
 	g, ctx := errgroup.WithContext(ctx)
 	for _, h := range s.agents {
 		own := "http://127.0.0.1:" + actors.ProxyPort
