@@ -13,6 +13,7 @@ package fec
 
 import (
 	"fmt"
+	"sync"
 
 	"github.com/klauspost/reedsolomon"
 )
@@ -25,8 +26,10 @@ const rowsPerStep = 8
 // symbols back from them. It is immutable and safe for concurrent use.
 type Code struct {
 	k, r   int
-	matrix [][]byte              // r rows of k coefficients
-	steps  []reedsolomon.Encoder // steps[i] makes rows from i*rowsPerStep
+	matrix [][]byte // r rows of k coefficients
+	// steps[i] gives the encoder of the rows from i*rowsPerStep. They are made
+	// when first used: who only reconstructs needs none.
+	steps []func() (reedsolomon.Encoder, error)
 }
 
 // New makes the code for blocks of at most k source and r parity symbols,
@@ -38,12 +41,10 @@ func New(k, r int) (*Code, error) {
 	c := &Code{k: k, r: r, matrix: parityMatrix(k, r)}
 	for first := 0; first < r; first += rowsPerStep {
 		rows := c.matrix[first:min(first+rowsPerStep, r)]
-		enc, err := reedsolomon.New(k, len(rows),
-			reedsolomon.WithCustomMatrix(rows), reedsolomon.WithMaxGoroutines(1))
-		if err != nil {
-			return nil, fmt.Errorf("make encoder for rows from %d: %w", first, err)
-		}
-		c.steps = append(c.steps, enc)
+		c.steps = append(c.steps, sync.OnceValues(func() (reedsolomon.Encoder, error) {
+			return reedsolomon.New(k, len(rows),
+				reedsolomon.WithCustomMatrix(rows), reedsolomon.WithMaxGoroutines(1))
+		}))
 	}
 	return c, nil
 }
@@ -75,6 +76,10 @@ func (c *Code) Encode(source [][]byte, first int, parity [][]byte) error {
 	if _, end := c.Step(first); len(parity) != end-first {
 		return fmt.Errorf("%d parity buffers: want %d from row %d", len(parity), end-first, first)
 	}
+	step, err := c.steps[first/rowsPerStep]()
+	if err != nil {
+		return fmt.Errorf("make encoder for rows from %d: %w", first, err)
+	}
 	shards := make([][]byte, c.k, c.k+len(parity))
 	copy(shards, source)
 	if len(source) < c.k {
@@ -83,7 +88,7 @@ func (c *Code) Encode(source [][]byte, first int, parity [][]byte) error {
 			shards[i] = zero
 		}
 	}
-	if err := c.steps[first/rowsPerStep].Encode(append(shards, parity...)); err != nil {
+	if err := step.Encode(append(shards, parity...)); err != nil {
 		return fmt.Errorf("encode rows from %d: %w", first, err)
 	}
 	return nil

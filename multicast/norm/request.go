@@ -132,3 +132,33 @@ func (w *requestWriter) item(fec FECID, p Position, blockLen uint16) {
 	w.out = binary.BigEndian.AppendUint16(w.out, uint16(p.Object))
 	w.out = appendPayloadID(w.out, fec, p.Block, p.Symbol, blockLen)
 }
+
+// addSet appends requests for the symbols of a block as runs, as long as there
+// is room; block's symbol is ignored. It reports whether all fitted.
+func (w *requestWriter) addSet(fec FECID, block Position, set *symbolSet, blockLen uint16) bool {
+	for i := set.next(0); i < 256; {
+		end := set.nextAbsent(i)
+		first, last := block, block
+		first.Symbol, last.Symbol = uint16(i), uint16(end-1)
+		if w.full() {
+			return false
+		}
+		if end-i == 2 {
+			w.add(LevelSegment, fec, first, first, blockLen)
+			first = last
+			if w.full() {
+				return false
+			}
+		}
+		w.add(LevelSegment, fec, first, last, blockLen)
+		i = set.next(end)
+	}
+	return true
+}
+
+// fixHead sets the open header's length again after the content was cut.
+func (w *requestWriter) fixHead() {
+	if w.open && w.head+4 <= len(w.out) {
+		binary.BigEndian.PutUint16(w.out[w.head+2:], uint16(len(w.out)-w.head-4))
+	}
+}

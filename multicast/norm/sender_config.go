@@ -44,7 +44,7 @@ type SenderConfig struct {
 	Backoff int
 	// GroupSize is the expected number of receivers (10).
 	GroupSize int
-	// GRTT is the first guess of the greatest round trip time (50 ms).
+	// GRTT is the first guess of the greatest round trip time (20 ms).
 	GRTT time.Duration
 	// GRTTMin and GRTTMax bound its estimate (10 ms, 10 s).
 	GRTTMin, GRTTMax time.Duration
@@ -53,7 +53,8 @@ type SenderConfig struct {
 	// InfoInterval is the time between repeats of NORM_INFO (1 s); the first
 	// repeats come faster, doubling from one GRTT.
 	InfoInterval time.Duration
-	// ProbeMin and ProbeMax bound the time between CMD(CC) probes (1 s, 30 s).
+	// ProbeMin is the time between CMD(CC) probes (1 s). With NoRateFeedback it
+	// grows to ProbeMax (30 s).
 	ProbeMin, ProbeMax time.Duration
 	// NoRateFeedback leaves EXT_RATE out of probes: receivers then send no
 	// ACK(CC), and no loss fraction is known.
@@ -96,7 +97,7 @@ func (c SenderConfig) withDefaults() SenderConfig {
 			*p = d
 		}
 	}
-	dur(&c.GRTT, 50*time.Millisecond)
+	dur(&c.GRTT, 20*time.Millisecond)
 	dur(&c.GRTTMin, 10*time.Millisecond)
 	dur(&c.GRTTMax, 10*time.Second)
 	dur(&c.InfoInterval, time.Second)

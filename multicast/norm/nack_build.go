@@ -1,0 +1,227 @@
+package norm
+
+// maxNackPackets bounds how many NACKs are sent at once.
+const maxNackPackets = 4
+
+// nackBuilder collects requests into the contents of packets.
+type nackBuilder struct {
+	w          requestWriter
+	done       [][]byte
+	suppressed bool // something was left to the NACKs of others
+}
+
+// room makes room for one more request; false if there are packets enough.
+func (nb *nackBuilder) room() bool {
+	if nb.w.full() && len(nb.done)+1 < maxNackPackets {
+		nb.next()
+	}
+	return !nb.w.full()
+}
+
+// next begins another packet.
+func (nb *nackBuilder) next() {
+	if len(nb.w.out) > 0 {
+		nb.done = append(nb.done, nb.w.out)
+	}
+	nb.w = requestWriter{limit: nb.w.limit}
+}
+
+// buildNacks asks for what is missing before s.limit, as far as others have
+// not asked for it already.
+func (s *source) buildNacks() (packets [][]byte, suppressed bool) {
+	nb := nackBuilder{w: requestWriter{limit: s.requestLimit()}}
+	for id := s.low; !s.high.Before(id) && !s.limit.Object.Before(id) && nb.room(); id++ {
+		o := s.objects[id]
+		switch {
+		case o == nil || (o.state == objectHeard && !o.hasInfo):
+			id = s.askObjects(&nb, id)
+		case !o.ended():
+			if given := s.askObject(&nb, o); given {
+				s.abandon(id, errRounds)
+			}
+		}
+	}
+	s.skipEnded()
+	nb.next()
+	return nb.done, nb.suppressed
+}
+
+// requestLimit is the room for requests in a NACK that is no longer than a
+// DATA packet.
+func (s *source) requestLimit() int {
+	segment := 512
+	for id := s.low; !s.high.Before(id); id++ {
+		if o := s.objects[id]; o != nil && o.hasFTI {
+			segment = int(o.fti.Segment)
+			break
+		}
+	}
+	limit := segment + PacketOverhead - 24 - 12
+	if a := s.r.cfg.Auth; a != nil {
+		limit -= a.Overhead() + 4
+	}
+	return max(limit, 2*maxRequestLen)
+}
+
+// askObjects asks for the objects from id on that were never heard of, and
+// gives the last of them.
+func (s *source) askObjects(nb *nackBuilder, id ObjectID) ObjectID {
+	last := id
+	for last != s.high && last != s.limit.Object && s.objects[last+1] == nil {
+		last++
+	}
+	nb.w.add(LevelObject, FECReedSolomon, Position{Object: id}, Position{Object: last}, 0)
+	return last
+}
+
+// askObject asks for what is missing of an object. It reports true if only
+// such things are missing that were asked for as often as allowed.
+func (s *source) askObject(nb *nackBuilder, o *rxObject) (given bool) {
+	limit := s.r.cfg.NackRounds
+	asked := false
+	if o.hasInfo && o.info == nil {
+		switch {
+		case limit > 0 && o.infoRounds >= limit:
+			given = true
+		case o.infoEpoch == s.nack.epoch:
+			asked, nb.suppressed = true, true
+		default:
+			asked = true
+			at := Position{Object: o.id}
+			nb.w.add(LevelInfo, o.scheme(), at, at, 0)
+		}
+		o.infoRounds++
+	}
+	if o.state != objectOpen {
+		return given && !asked
+	}
+	end := s.checked(o)
+	run := blockRun{nb: nb, o: o}
+	for number := int64(o.low); number < end; number++ {
+		if o.complete.has(uint32(number)) {
+			continue
+		}
+		b := o.block(uint32(number))
+		if b != nil && limit > 0 && b.rounds >= limit {
+			given = true
+			continue
+		}
+		asked = true
+		if !nb.room() {
+			break
+		}
+		if !s.askBlock(&run, b, uint32(number)) {
+			break
+		}
+	}
+	run.flush()
+	return given && !asked && end == o.part.Blocks
+}
+
+// scheme is the object's fec_id, as far as it is known.
+func (o *rxObject) scheme() FECID {
+	if o.hasFTI {
+		return o.fec
+	}
+	return FECReedSolomon
+}
+
+// blockRun gathers neighbouring blocks of which nothing was received.
+type blockRun struct {
+	nb          *nackBuilder
+	o           *rxObject
+	open        bool
+	first, last uint32
+}
+
+func (r *blockRun) add(number uint32) {
+	if r.open && number != r.last+1 {
+		r.flush()
+	}
+	if !r.open {
+		r.open, r.first = true, number
+	}
+	r.last = number
+}
+
+func (r *blockRun) flush() {
+	if r.open && r.nb.room() {
+		o := r.o
+		r.nb.w.add(LevelBlock, o.fec, Position{Object: o.id, Block: r.first}, Position{Object: o.id, Block: r.last},
+			uint16(o.part.Len(int64(r.first))))
+	}
+	r.open = false
+}
+
+// askBlock asks for what is needed of one block; b is nil if there is no state
+// of it. It reports false if there was no room.
+func (s *source) askBlock(run *blockRun, b *rxBlock, number uint32) bool {
+	o := run.o
+	if b == nil {
+		run.add(number)
+		return true
+	}
+	n := o.part.Len(int64(number))
+	if b.covered(n, s.nack.epoch) {
+		b.rounds++
+		run.nb.suppressed = true
+		return true
+	}
+	if b.have.empty() {
+		b.rounds++
+		run.add(number)
+		return true
+	}
+	run.flush()
+	set := b.request(n, int(o.fti.Parity))
+	// All of a block's requests go into one packet: the sender counts the
+	// parity asked for in each.
+	w := &run.nb.w
+	mark := *w
+	at := Position{Object: o.id, Block: number}
+	if !w.addSet(o.fec, at, &set, uint16(n)) {
+		mark.out = mark.out[:len(mark.out):len(mark.out)]
+		*w = mark
+		w.fixHead()
+		if len(run.nb.done)+1 >= maxNackPackets {
+			return false
+		}
+		run.nb.next()
+		w.addSet(o.fec, at, &set, uint16(n)) // in small packets only a part
+	}
+	b.rounds++
+	return true
+}
+
+// request is the set of symbols to ask for: as many as are needed, parity
+// before source symbols, for parity serves others as well.
+func (b *rxBlock) request(n, parity int) symbolSet {
+	var set symbolSet
+	need := n - b.sources - len(b.parity)
+	for i := b.have.nextAbsent(n); i < n+parity && need > 0; i = b.have.nextAbsent(i + 1) {
+		set.add(i)
+		need--
+	}
+	// The last ones: the first of the missing are left to the parity.
+	for i := n - 1; i >= 0 && need > 0; i-- {
+		if !b.have.has(i) {
+			set.add(i)
+			need--
+		}
+	}
+	return set
+}
+
+// covered reports whether others have asked for enough in this epoch.
+func (b *rxBlock) covered(n int, epoch uint64) bool {
+	if b.epoch != epoch {
+		return false
+	}
+	expected := b.need
+	for i := b.explicit.next(0); i < n; i = b.explicit.next(i + 1) {
+		if !b.have.has(i) {
+			expected++
+		}
+	}
+	return expected >= n-b.sources-len(b.parity)
+}

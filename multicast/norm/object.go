@@ -1,0 +1,346 @@
+package norm
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+
+	"github.com/cistern-edge/cistern/multicast/fec"
+)
+
+// objectState is how far a receiver has come with an object.
+type objectState uint8
+
+const (
+	objectHeard     objectState = iota // heard of, not accepted yet
+	objectOpen                         // being received
+	objectComplete                     // all bytes written
+	objectRefused                      // not wanted
+	objectAbandoned                    // given up
+)
+
+// rxObject is an object being received.
+type rxObject struct {
+	src   *source
+	id    ObjectID
+	state objectState
+
+	fec     FECID
+	fti     FTI
+	hasFTI  bool
+	hasInfo bool   // the sender says that there is NORM_INFO
+	info    []byte // NORM_INFO, nil as long as it has not come
+	part    fec.Blocking
+	code    *fec.Code
+	sink    Sink
+
+	infoRounds int    // NACKs that asked for INFO
+	infoEpoch  uint64 // see rxBlock.epoch: others asked for INFO
+
+	low      uint32 // blocks before it are complete
+	left     int64  // blocks that are not complete
+	complete blockSet
+	blocks   map[uint32]*rxBlock // partly received, or asked for
+}
+
+// ended reports whether nothing more is done for the object.
+func (o *rxObject) ended() bool { return o.state >= objectComplete }
+
+// rxBlock is a block that is not complete.
+type rxBlock struct {
+	have    symbolSet // symbols received
+	sources int       // of them source symbols
+	parity  []parityRow
+	rounds  int // NACKs that asked for it
+
+	// What others asked for since the receiver's last NACK: in its epoch,
+	// counted from 1.
+	epoch    uint64
+	need     int       // parity symbols
+	explicit symbolSet // source symbols
+}
+
+// parityRow is a parity symbol held until the block can be decoded.
+type parityRow struct {
+	row  int
+	data []byte
+}
+
+func (b *rxBlock) parityBytes() int {
+	n := 0
+	for _, p := range b.parity {
+		n += len(p.data)
+	}
+	return n
+}
+
+// blockSet is a set of block numbers that takes memory only where it has some.
+type blockSet map[uint32]*[8]uint64
+
+func (s blockSet) has(n uint32) bool {
+	chunk := s[n>>9]
+	return chunk != nil && chunk[n>>6&7]&(1<<(n&63)) != 0
+}
+
+func (s blockSet) add(n uint32) {
+	chunk := s[n>>9]
+	if chunk == nil {
+		chunk = new([8]uint64)
+		s[n>>9] = chunk
+	}
+	chunk[n>>6&7] |= 1 << (n & 63)
+}
+
+// announce takes what DATA or INFO says of the object, and offers it to the
+// caller as soon as its size is known. It reports false if that contradicts
+// what was said before.
+func (o *rxObject) announce(scheme FECID, flags uint8, ext Extensions, trusted bool) bool {
+	if o.ended() {
+		return true
+	}
+	// With authentication the INFO is what vouches for the rest.
+	if flags&FlagInfo != 0 || o.src.r.cfg.Auth != nil {
+		o.hasInfo = true
+	}
+	fti, ok := ext.FTI(scheme)
+	if o.hasFTI {
+		return scheme == o.fec && (!ok || fti == o.fti)
+	}
+	if !ok || !trusted {
+		return true
+	}
+	if flags&FlagStream != 0 {
+		o.refuse(errors.New("stream objects are not supported"))
+		return true
+	}
+	if err := o.checkFTI(fti); err != nil {
+		o.refuse(err)
+		return true
+	}
+	o.fec, o.fti, o.hasFTI = scheme, fti, true
+	o.offer()
+	return true
+}
+
+// checkFTI refuses sizes beyond the limits, before anything is allocated.
+func (o *rxObject) checkFTI(f FTI) error {
+	cfg := &o.src.r.cfg
+	if f.Size < 1 || f.Size > cfg.MaxObjectSize {
+		return fmt.Errorf("object of %d bytes: want 1 to %d", f.Size, cfg.MaxObjectSize)
+	}
+	if f.Segment < 1 || int(f.Segment) > cfg.MaxSegmentSize {
+		return fmt.Errorf("segments of %d bytes: want 1 to %d", f.Segment, cfg.MaxSegmentSize)
+	}
+	if f.K < 1 || int(f.K)+int(f.Parity) > 255 {
+		return fmt.Errorf("code with k=%d and r=%d: want k >= 1 and k+r <= 255", f.K, f.Parity)
+	}
+	part, err := fec.Partition(f.Size, int(f.Segment), int(f.K))
+	if err != nil {
+		return fmt.Errorf("partition object: %w", err)
+	}
+	if part.Blocks > maxBlocks {
+		return fmt.Errorf("object of %d blocks: want at most 2^24", part.Blocks)
+	}
+	o.part = part
+	return nil
+}
+
+func (o *rxObject) refuse(err error) {
+	o.src.r.event(ReceiverEvent{Kind: ObjectRefused, Key: o.src.key(o.id), Err: err})
+	o.src.end(o, objectRefused)
+}
+
+// offer asks the caller for a Sink.
+func (o *rxObject) offer() {
+	r, key := o.src.r, o.src.key(o.id)
+	sink, err := r.cfg.Accept(Offer{Key: key, Size: o.fti.Size, SegmentSize: int(o.fti.Segment), HasInfo: o.hasInfo, Info: o.info})
+	if errors.Is(err, ErrNeedInfo) && o.hasInfo && o.info == nil {
+		return
+	}
+	if err == nil && sink == nil {
+		err = errors.New("no sink for the object")
+	}
+	if err == nil {
+		o.code, err = r.code(int(o.fti.K), int(o.fti.Parity))
+	}
+	if err != nil {
+		o.refuse(err)
+		return
+	}
+	o.state, o.sink = objectOpen, sink
+	o.left, o.complete, o.blocks = o.part.Blocks, blockSet{}, map[uint32]*rxBlock{}
+	r.event(ReceiverEvent{Kind: ObjectStarted, Key: key, Info: slices.Clone(o.info)})
+}
+
+// takeInfo takes NORM_INFO.
+func (o *rxObject) takeInfo(payload []byte) {
+	if o.ended() || o.info != nil {
+		return
+	}
+	o.info = append(make([]byte, 0, len(payload)), payload...)
+	switch {
+	case o.state == objectOpen:
+		o.src.r.event(ReceiverEvent{Kind: ObjectInfo, Key: o.src.key(o.id), Info: slices.Clone(o.info)})
+		o.finish()
+	case o.hasFTI:
+		o.offer()
+	}
+}
+
+// block gives the state of a block that is not complete, or nil if it is
+// complete or there are too many.
+func (o *rxObject) block(n uint32) *rxBlock {
+	b := o.blocks[n]
+	if b == nil && n >= o.low && !o.complete.has(n) && o.src.blocks < o.src.r.cfg.MaxBlocks {
+		b = &rxBlock{}
+		o.blocks[n] = b
+		o.src.blocks++
+	}
+	return b
+}
+
+// take takes a symbol. It reports false if the message makes no sense.
+func (o *rxObject) take(m *Data) bool {
+	if m.FEC != o.fec || int64(m.Block) >= o.part.Blocks {
+		return false
+	}
+	n, i := o.part.Len(int64(m.Block)), int(m.Symbol)
+	if i >= n+int(o.fti.Parity) || (m.FEC == FECSmallBlock && int(m.BlockLen) != n) {
+		return false
+	}
+	_, longest := o.part.Span(int64(m.Block), 0)
+	off, size := int64(0), longest
+	if i < n {
+		off, size = o.part.Span(int64(m.Block), i)
+	}
+	if len(m.Payload) != size {
+		return false
+	}
+	r := o.src.r
+	b := o.block(m.Block)
+	if b == nil || b.have.has(i) {
+		r.stats.Duplicates++
+		return true
+	}
+	if i < n {
+		if _, err := o.sink.WriteAt(m.Payload, off); err != nil {
+			o.src.abandon(o.id, fmt.Errorf("write at %d: %w", off, err))
+			return true
+		}
+		b.sources++
+	} else {
+		stride := fec.Stride(int(o.fti.Segment))
+		if o.src.parityBytes+stride > r.cfg.MaxParityBytes {
+			return true // as if it had been lost
+		}
+		data := make([]byte, stride)
+		copy(data, m.Payload)
+		b.parity = append(b.parity, parityRow{i - n, data})
+		o.src.parityBytes += stride
+	}
+	b.have.add(i)
+	r.stats.Symbols++
+	if b.sources+len(b.parity) >= n {
+		o.completeBlock(m.Block, b, n)
+	}
+	return true
+}
+
+// completeBlock decodes what is missing of a block and counts it as done.
+func (o *rxObject) completeBlock(number uint32, b *rxBlock, n int) {
+	if b.sources < n {
+		if err := o.decode(number, b, n); err != nil {
+			o.src.abandon(o.id, err)
+			return
+		}
+		o.src.r.stats.Decoded += uint64(n - b.sources)
+	}
+	o.src.parityBytes -= b.parityBytes()
+	delete(o.blocks, number)
+	o.src.blocks--
+	o.complete.add(number)
+	o.left--
+	for int64(o.low) < o.part.Blocks && o.complete.has(o.low) {
+		o.low++
+	}
+	o.finish()
+}
+
+// finish ends the object if nothing is missing.
+func (o *rxObject) finish() {
+	if o.left > 0 || (o.hasInfo && o.info == nil) {
+		return
+	}
+	o.src.r.event(ReceiverEvent{Kind: ObjectComplete, Key: o.src.key(o.id), Info: slices.Clone(o.info)})
+	o.src.end(o, objectComplete)
+}
+
+// decode computes a block's missing source symbols and writes them. The other
+// ones are read back from the sink.
+func (o *rxObject) decode(number uint32, b *rxBlock, n int) error {
+	r := o.src.r
+	start, _ := o.part.Span(int64(number), 0)
+	last, tail := o.part.Span(int64(number), n-1)
+	size := int(last-start) + tail
+	stride := fec.Stride(int(o.fti.Segment))
+	if cap(r.raw) < size {
+		r.raw = make([]byte, size)
+	}
+	raw := r.raw[:size]
+	got, err := o.sink.ReadAt(raw, start)
+	if err != nil && !errors.Is(err, io.EOF) {
+		return fmt.Errorf("read back at %d: %w", start, err)
+	}
+	clear(raw[max(got, 0):])
+	source := fec.Buffers(n, stride)
+	var missing, rows []int
+	var parity [][]byte
+	for i := range source {
+		if b.have.has(i) {
+			from := i * int(o.fti.Segment)
+			copy(source[i], raw[from:min(from+int(o.fti.Segment), size)])
+			continue
+		}
+		p := b.parity[len(missing)]
+		missing, rows, parity = append(missing, i), append(rows, p.row), append(parity, p.data)
+	}
+	if err := o.code.Reconstruct(source, missing, rows, parity); err != nil {
+		return fmt.Errorf("decode block %d: %w", number, err)
+	}
+	for _, i := range missing {
+		off, size := o.part.Span(int64(number), i)
+		if _, err := o.sink.WriteAt(source[i][:size], off); err != nil {
+			return fmt.Errorf("write at %d: %w", off, err)
+		}
+	}
+	return nil
+}
+
+// missing gives the byte ranges that are not written.
+func (o *rxObject) missing() []Range {
+	var out []Range
+	add := func(first, end int64) {
+		if n := len(out); n > 0 && out[n-1].End == first {
+			out[n-1].End = end
+			return
+		}
+		out = append(out, Range{first, end})
+	}
+	if o.left == 0 {
+		return nil
+	}
+	for number := int64(o.low); number < o.part.Blocks; number++ {
+		if o.complete.has(uint32(number)) {
+			continue
+		}
+		b := o.blocks[uint32(number)]
+		for i := range o.part.Len(number) {
+			if b == nil || !b.have.has(i) {
+				off, size := o.part.Span(number, i)
+				add(off, off+int64(size))
+			}
+		}
+	}
+	return out
+}
