@@ -3,6 +3,7 @@
 package lab
 
 import (
+	"errors"
 	"fmt"
 	"net/netip"
 
@@ -30,6 +31,9 @@ type LinkCount struct {
 // Counters reads the link bytes of both directions.
 func (l *Link) Counters() (LinkCounters, error) {
 	var c LinkCounters
+	if err := l.host.lab.alive(); err != nil {
+		return c, fmt.Errorf("count link of %s: %w", l.host.name, err)
+	}
 	for d, out := range map[Direction]*LinkCount{ToHost: &c.ToHost, FromHost: &c.FromHost} {
 		if err := l.count(d, out); err != nil {
 			return LinkCounters{}, fmt.Errorf("count link of %s: %w", l.host.name, err)
@@ -85,8 +89,8 @@ type Filter struct {
 
 // IPCounter counts packets at a Hook. It lives as long as the lab.
 type IPCounter struct {
-	ns  *namespace
-	obj *nftables.CounterObj
+	host *Host
+	obj  *nftables.CounterObj
 }
 
 // IPCount is a reading of an IPCounter. Bytes include the IP header, but no
@@ -101,7 +105,7 @@ func (h *Host) CountIP(at Hook, f Filter) (*IPCounter, error) {
 		return nil, fmt.Errorf("host %s was not built", h.name)
 	}
 	match, err := f.exprs()
-	if err != nil {
+	if err = errors.Join(err, h.lab.alive()); err != nil {
 		return nil, fmt.Errorf("count on %s: %w", h.name, err)
 	}
 	if at < Prerouting || at > Postrouting {
@@ -134,11 +138,16 @@ func (h *Host) CountIP(at Hook, f Filter) (*IPCounter, error) {
 	if err := c.Flush(); err != nil {
 		return nil, fmt.Errorf("count on %s: %w", h.name, err)
 	}
-	return &IPCounter{ns: h.ns, obj: obj}, nil
+	return &IPCounter{host: h, obj: obj}, nil
 }
 
 // Read tells what was counted so far.
-func (c *IPCounter) Read() (IPCount, error) { return readCounter(c.ns, c.obj) }
+func (c *IPCounter) Read() (IPCount, error) {
+	if err := c.host.lab.alive(); err != nil {
+		return IPCount{}, fmt.Errorf("count on %s: %w", c.host.name, err)
+	}
+	return readCounter(c.host.ns, c.obj)
+}
 
 func readCounter(ns *namespace, obj *nftables.CounterObj) (IPCount, error) {
 	c, err := nftables.New(nftables.WithNetNSFd(ns.fd))

@@ -43,6 +43,9 @@
 // carries several hundred Mbit/s. A wire needs /dev/net/tun, so usually root.
 // ARP, IPv6 neighbour discovery, IGMP and MLD are never lost: they are not what
 // a test looks at, and they would shift the pattern of a seed.
+// The pattern runs over the frames of all flows as they enter the wire; in a new
+// flow the first packets may overtake each other while the neighbour's address is
+// asked for.
 //
 // # Rights and lifetime
 //

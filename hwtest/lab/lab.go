@@ -29,7 +29,7 @@ func (c Config) Validate() error {
 		return nil
 	}
 	if _, err := netip.ParseAddr(c.Nameserver); err != nil {
-		return fmt.Errorf("Nameserver: %w", err)
+		return inField("Nameserver", err)
 	}
 	return nil
 }
@@ -92,6 +92,9 @@ func (l *Lab) Up(ctx context.Context) error {
 	l.mu.Lock()
 	err := l.err
 	links := append([]*Link(nil), l.links...)
+	if err == nil && l.closed {
+		err = errors.New("lab is closed")
+	}
 	switches := make([]*Switch, 0, len(l.switches))
 	for _, s := range l.switches {
 		switches = append(switches, s)
@@ -115,7 +118,8 @@ func (l *Lab) Up(ctx context.Context) error {
 
 // Close stops all processes and watches, ends the wires and gives up the
 // namespaces; the kernel removes what was in them. A socket or connection that
-// the caller made and did not close keeps its namespace until it is closed.
+// the caller made and did not close keeps its namespace until it is closed. What
+// is called later fails; what still runs elsewhere must have ended before.
 func (l *Lab) Close() error {
 	l.mu.Lock()
 	closers := l.closers
@@ -164,6 +168,17 @@ func (l *Lab) onClose(f func() error) {
 			l.log.Warn("late close failed", "err", err)
 		}
 	}
+}
+
+// alive guards what works on namespaces after building: those of a closed lab
+// are gone.
+func (l *Lab) alive() error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.closed {
+		return errors.New("lab is closed")
+	}
+	return nil
 }
 
 // next numbers things within the lab, from 1.

@@ -9,6 +9,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"os"
 	"strings"
 	"testing"
 	"time"
@@ -16,7 +17,13 @@ import (
 	"github.com/cistern-edge/cistern/hwtest/lab"
 )
 
-func TestMain(m *testing.M) { lab.Main(m) }
+func TestMain(m *testing.M) {
+	if os.Getenv(crashing) != "" {
+		fmt.Fprintln(os.Stderr, crash())
+		os.Exit(1)
+	}
+	lab.Main(m)
+}
 
 // pair is two hosts on one switch, b's link as configured.
 type pair struct {
@@ -259,6 +266,9 @@ func unplug(t *testing.T, p *pair) {
 		if err := p.linkB.SetUp(t.Context(), false); err != nil {
 			t.Fatal(err)
 		}
+		if carrier(t, p) {
+			t.Error("the host sees a carrier on an unplugged link")
+		}
 		ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
 		if c, err := p.a.DialContext(ctx, "tcp", p.b.AddrPort(80)); err == nil {
 			c.Close()
@@ -270,4 +280,92 @@ func unplug(t *testing.T, p *pair) {
 		}
 		get(t, p.a, "http://b/")
 	}
+}
+
+// carrier tells whether b sees a carrier, waiting a while for it to go.
+func carrier(t *testing.T, p *pair) (running bool) {
+	t.Helper()
+	for range 300 {
+		err := p.b.Do(func() error {
+			dev, err := net.InterfaceByName(p.linkB.Interface())
+			running = err == nil && dev.Flags&net.FlagRunning != 0
+			return err
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !running {
+			break
+		}
+		time.Sleep(5 * time.Millisecond)
+	}
+	return running
+}
+
+// A lab the size of the demonstration: it must be quick to build, and leave
+// nothing behind.
+func TestLargeLabComesAndGoes(t *testing.T) {
+	lab.Require(t)
+	before := namespaces(t)
+	l, err := lab.New(lab.Config{}, discard())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	wan := l.Switch("wan", lab.SwitchConfig{Prefixes: []string{"198.51.100.0/24"}})
+	lan := l.Switch("lan", lab.SwitchConfig{
+		Prefixes: []string{"10.0.0.0/24"}, Gateways: []string{"10.0.0.1"}, Snooping: true, Querier: true,
+	})
+	r := l.Router("router")
+	r.Masquerade(r.Join(wan, lab.LinkConfig{ToHost: lab.Path{Rate: 200 * lab.Mbit}, FromHost: lab.Path{Rate: 100 * lab.Mbit}}))
+	r.Join(lan, lab.LinkConfig{Addrs: []string{"10.0.0.1/24"}})
+	l.Host("seeds").Join(wan, lab.LinkConfig{Addrs: lab.Addrs("198.51.100.20/24", 60)})
+	lossy := lab.Path{Loss: lab.Loss{Kind: lab.Random, Fraction: 0.02}}
+	for i := range 12 {
+		l.Host(fmt.Sprintf("pc%d", i)).Join(lan, lab.LinkConfig{ToHost: lossy})
+	}
+	late := l.Host("late")
+	link := late.Join(lan, lab.LinkConfig{})
+	began := time.Now()
+	up(t, l)
+	t.Logf("links were ready after %v", time.Since(began))
+	if n := namespaces(t); n <= before {
+		t.Fatalf("%d descriptors of namespaces, %d before: this test sees nothing", n, before)
+	}
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if n := namespaces(t); n != before {
+		t.Errorf("%d descriptors of namespaces, %d before", n, before)
+	}
+	if _, err := os.Stat(l.Dir()); !os.IsNotExist(err) {
+		t.Errorf("directory of the lab: %v, want it gone", err)
+	}
+	// What comes too late must not act on the machine's own network.
+	_, countErr := link.Counters()
+	for i, err := range []error{
+		l.Up(t.Context()), link.SetUp(t.Context(), false), link.SetPath(lab.ToHost, lab.Path{}), countErr,
+		late.Do(func() error { return nil }), late.Sysctl("net/ipv4/ip_forward", "0"),
+	} {
+		if err == nil {
+			t.Errorf("call %d worked on a closed lab", i)
+		}
+	}
+}
+
+// namespaces counts this process's descriptors of network namespaces.
+func namespaces(t *testing.T) int {
+	t.Helper()
+	fds, err := os.ReadDir("/proc/self/fd")
+	if err != nil {
+		t.Fatal(err)
+	}
+	n := 0
+	for _, fd := range fds {
+		target, err := os.Readlink("/proc/self/fd/" + fd.Name())
+		if err == nil && strings.HasPrefix(target, "net:[") {
+			n++
+		}
+	}
+	return n
 }

@@ -34,18 +34,18 @@ type LinkConfig struct {
 func (c LinkConfig) Validate() error {
 	var faults []error
 	if c.MTU != 0 && (c.MTU < 576 || c.MTU > 9000) {
-		faults = append(faults, fmt.Errorf("MTU: %d is outside 576..9000", c.MTU))
+		faults = append(faults, inField("MTU", fmt.Errorf("%d is outside 576..9000", c.MTU)))
 	}
 	for _, a := range c.Addrs {
 		if _, err := netip.ParsePrefix(a); err != nil {
-			faults = append(faults, fmt.Errorf("Addrs: %w", err))
+			faults = append(faults, inField("Addrs", err))
 		}
 	}
 	if err := c.ToHost.Validate(); err != nil {
-		faults = append(faults, fmt.Errorf("ToHost: %w", err))
+		faults = append(faults, inField("ToHost", err))
 	}
 	if err := c.FromHost.Validate(); err != nil {
-		faults = append(faults, fmt.Errorf("FromHost: %w", err))
+		faults = append(faults, inField("FromHost", err))
 	}
 	return errors.Join(faults...)
 }
@@ -170,7 +170,7 @@ func (l *Link) shape() error {
 // without a wire refuses what needs one.
 func (l *Link) SetPath(d Direction, p Path) error {
 	what := fmt.Sprintf("set path of %s", l.host.name)
-	if err := p.Validate(); err != nil {
+	if err := errors.Join(l.host.lab.alive(), p.Validate()); err != nil {
 		return fmt.Errorf("%s: %w", what, err)
 	}
 	if l.wire != nil {
@@ -189,6 +189,9 @@ func (l *Link) SetPath(d Direction, p Path) error {
 // SetUp pulls the plug (false) or puts it back (true) and then waits, at most
 // until ctx ends, until the link works again. Both ends see the carrier go.
 func (l *Link) SetUp(ctx context.Context, up bool) error {
+	if err := l.host.lab.alive(); err != nil {
+		return fmt.Errorf("plug of %s: %w", l.host.name, err)
+	}
 	dev, err := l.far.ns.nl.LinkByIndex(l.far.index)
 	if err != nil {
 		return fmt.Errorf("find %s: %w", l.far.name, err)

@@ -45,30 +45,35 @@ type Loss struct {
 // Validate reports every fault of l at once, each naming its field.
 func (l Loss) Validate() error {
 	var faults []error
-	fault := func(format string, args ...any) { faults = append(faults, fmt.Errorf(format, args...)) }
+	fault := func(field, format string, args ...any) {
+		faults = append(faults, inField(field, fmt.Errorf(format, args...)))
+	}
 	if l.Kind < NoLoss || l.Kind > GilbertElliott {
-		fault("Kind: unknown loss kind %d", int(l.Kind))
+		fault("Kind", "unknown loss kind %d", int(l.Kind))
 	}
 	if l.Fraction < 0 || l.Fraction > 1 {
-		fault("Fraction: %v is outside 0..1", l.Fraction)
+		fault("Fraction", "%v is outside 0..1", l.Fraction)
 	}
 	if l.Burst < 0 {
-		fault("Burst: %d is negative", l.Burst)
+		fault("Burst", "%d is negative", l.Burst)
 	}
 	if (l.Kind == Burst || l.Kind == GilbertElliott) && l.Fraction == 1 {
-		fault("Fraction: 1 leaves no room between bursts")
+		fault("Fraction", "1 leaves no room between bursts")
 	}
 	if l.Kind == NoLoss && l.Fraction != 0 {
-		fault("Fraction: %v without a Kind", l.Fraction)
+		fault("Fraction", "%v without a Kind", l.Fraction)
 	}
 	if l.Kind == GilbertElliott {
 		good, bad := l.GoodLoss, l.badLoss()
 		if good < 0 || bad > 1 || good >= bad || l.Fraction < good || l.Fraction >= bad {
-			fault("GoodLoss, Fraction, BadLoss: want 0 <= %v <= %v < %v <= 1", good, l.Fraction, bad)
+			fault("GoodLoss, Fraction, BadLoss", "want 0 <= %v <= %v < %v <= 1", good, l.Fraction, bad)
 		}
 	}
 	return errors.Join(faults...)
 }
+
+// inField names the field of a configuration that err is about.
+func inField(field string, err error) error { return fmt.Errorf("%s: %w", field, err) }
 
 // Pattern tells which of the first n frames offered are lost (true): a pure
 // function of l. A wire with this Loss loses exactly these, not counting the

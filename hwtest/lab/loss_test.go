@@ -170,3 +170,22 @@ func runs(lost []bool) []int {
 	}
 	return out
 }
+
+// A frame is foreign bytes: whatever it holds, it is carried once or lost once.
+func FuzzShaper(f *testing.F) {
+	f.Add(udpFrame(0x01, 60))
+	f.Add(make([]byte, 14))
+	f.Add(append(make([]byte, 12), 0x86, 0xdd, 0x60))
+	f.Add(append(make([]byte, 12), 0x08, 0x00, 0x45))
+	f.Fuzz(func(t *testing.T, frame []byte) {
+		if len(frame) < 14 {
+			return // a TAP gives none
+		}
+		s := newShaper(Path{Rate: Mbit, Delay: time.Millisecond, Loss: Loss{Kind: Random, Fraction: 1, Seed: 1}})
+		now := time.Unix(0, 0)
+		due, v := s.admit(now, frame)
+		if isControl(frame) != (v == carried) || v == carried && !due.After(now) {
+			t.Errorf("verdict %d, due %v", v, due)
+		}
+	})
+}

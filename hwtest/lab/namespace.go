@@ -66,9 +66,9 @@ func (n *namespace) do(f func() error) (err error) {
 		return fmt.Errorf("open own network namespace: %w", err)
 	}
 	defer before.Close()
-	if err := unix.Setns(n.fd, unix.CLONE_NEWNET); err != nil {
+	if err := n.enter(); err != nil {
 		runtime.UnlockOSThread()
-		return fmt.Errorf("enter network namespace: %w", err)
+		return err
 	}
 	defer func() {
 		if back := unix.Setns(int(before.Fd()), unix.CLONE_NEWNET); back != nil {
@@ -79,6 +79,20 @@ func (n *namespace) do(f func() error) (err error) {
 		runtime.UnlockOSThread()
 	}()
 	return f()
+}
+
+// enter moves the calling thread, which must be locked, into n.
+func (n *namespace) enter() error {
+	raw, err := n.file.SyscallConn()
+	if err != nil {
+		return fmt.Errorf("enter network namespace: %w", err)
+	}
+	var failed error
+	err = raw.Control(func(fd uintptr) { failed = unix.Setns(int(fd), unix.CLONE_NEWNET) })
+	if err = errors.Join(err, failed); err != nil {
+		return fmt.Errorf("enter network namespace: %w", err)
+	}
+	return nil
 }
 
 // sysctl writes a value below /proc/sys as seen from inside n.

@@ -58,23 +58,23 @@ func WiFi(unicast, basic Bitrate, loss Loss) Path {
 func (p Path) Validate() error {
 	var faults []error
 	if p.Rate < 0 || p.Rate != 0 && p.Rate < 8*Kbit {
-		faults = append(faults, fmt.Errorf("Rate: %d bit/s is below 8 kbit/s", p.Rate))
+		faults = append(faults, inField("Rate", fmt.Errorf("%d bit/s is below 8 kbit/s", p.Rate)))
 	}
 	if p.Queue < 0 {
-		faults = append(faults, fmt.Errorf("Queue: %v is negative", p.Queue))
+		faults = append(faults, inField("Queue", fmt.Errorf("%v is negative", p.Queue)))
 	}
 	if p.Delay < 0 {
-		faults = append(faults, fmt.Errorf("Delay: %v is negative", p.Delay))
+		faults = append(faults, inField("Delay", fmt.Errorf("%v is negative", p.Delay)))
 	}
 	if err := p.Loss.Validate(); err != nil {
-		faults = append(faults, fmt.Errorf("Loss: %w", err))
+		faults = append(faults, inField("Loss", err))
 	}
 	if p.Multicast != nil {
 		if p.Multicast.Rate < 0 {
-			faults = append(faults, fmt.Errorf("Multicast.Rate: %d is negative", p.Multicast.Rate))
+			faults = append(faults, inField("Multicast.Rate", fmt.Errorf("%d is negative", p.Multicast.Rate)))
 		}
 		if err := p.Multicast.Loss.Validate(); err != nil {
-			faults = append(faults, fmt.Errorf("Multicast.Loss: %w", err))
+			faults = append(faults, inField("Multicast.Loss", err))
 		}
 	}
 	return errors.Join(faults...)

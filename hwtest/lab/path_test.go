@@ -9,6 +9,7 @@ import (
 	"io"
 	"math"
 	"net"
+	"net/netip"
 	"os"
 	"slices"
 	"testing"
@@ -257,8 +258,8 @@ func TestLossOfWhatAHostSends(t *testing.T) {
 	if got := datagrams(t, p.a, p.b, 50, 100); len(got) != 50 {
 		t.Errorf("%d of 50 datagrams arrived the other way", len(got))
 	}
-	if c := counters(t, p.linkB); c.FromHost.Lost != 50 || c.ToHost.Lost != 0 {
-		t.Errorf("counters %+v, want 50 lost from the host", c)
+	if c := counters(t, p.linkB); c.FromHost.Lost != 51 || c.ToHost.Lost != 0 {
+		t.Errorf("counters %+v, want 50 and a greeting lost from the host", c)
 	}
 }
 
@@ -266,6 +267,12 @@ func TestCountersAgreeWithWhatWasSent(t *testing.T) {
 	const n, size = 500, 1000
 	p := newPair(t, lab.LinkConfig{})
 	count, err := p.b.CountIP(lab.Input, lab.Filter{In: p.linkB, Protocol: 17, DstPort: 9000})
+	if err != nil {
+		t.Fatal(err)
+	}
+	from, err := p.b.CountIP(lab.Prerouting, lab.Filter{
+		Src: netip.PrefixFrom(p.a.Addr(), 32), Dst: netip.PrefixFrom(p.b.Addr(), 24), SrcPort: 9, Protocol: 17,
+	})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -280,6 +287,14 @@ func TestCountersAgreeWithWhatWasSent(t *testing.T) {
 	}
 	if want := (lab.IPCount{Packets: n, Bytes: n * (size + 28)}); got != want {
 		t.Errorf("IP counter %+v, want %+v", got, want)
+	}
+	if n := packets(t, from); n != 0 {
+		t.Errorf("%d packets passed a filter for another port", n)
+	}
+	for _, f := range []lab.Filter{{DstPort: 80}, {Src: netip.MustParsePrefix("::/0"), Dst: netip.MustParsePrefix("0.0.0.0/0")}} {
+		if _, err := p.b.CountIP(lab.Input, f); err == nil {
+			t.Errorf("filter %+v was accepted", f)
+		}
 	}
 	frames, link := after.Frames-before.Frames, after.Bytes-before.Bytes
 	want := uint64(n * (size + 42))

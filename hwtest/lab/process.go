@@ -134,8 +134,8 @@ func (p *Process) run(started chan<- error) {
 }
 
 func (p *Process) fork() error {
-	if err := unix.Setns(p.host.ns.fd, unix.CLONE_NEWNET); err != nil {
-		return fmt.Errorf("enter network namespace: %w", err)
+	if err := p.host.ns.enter(); err != nil {
+		return err
 	}
 	if err := unix.Unshare(unix.CLONE_NEWNS); err != nil {
 		return fmt.Errorf("unshare mount namespace: %w", err)

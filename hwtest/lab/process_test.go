@@ -160,12 +160,15 @@ func TestKilledProcessStartsAgain(t *testing.T) {
 	}
 }
 
+// crashing marks the environment of the process that runs crash.
+const crashing = "LAB_TEST_CRASH_DIR"
+
 // A program in a lab dies with the process that holds the lab, whatever way that
 // ends.
 func TestNothingOutlivesACrash(t *testing.T) {
 	lab.Require(t)
-	holder := exec.Command("/proc/self/exe", "-test.run=^TestCrashingHolder$")
-	holder.Env = append(os.Environ(), "LAB_TEST_CRASH=1")
+	holder := exec.Command("/proc/self/exe")
+	holder.Env = append(os.Environ(), crashing+"="+t.TempDir())
 	out, err := holder.Output()
 	var exit *exec.ExitError
 	if !errors.As(err, &exit) || exit.Sys().(syscall.WaitStatus).Signal() != unix.SIGKILL {
@@ -177,20 +180,19 @@ func TestNothingOutlivesACrash(t *testing.T) {
 	}
 }
 
-// TestCrashingHolder is the process that TestNothingOutlivesACrash lets die.
-func TestCrashingHolder(t *testing.T) {
-	if os.Getenv("LAB_TEST_CRASH") == "" {
-		return // only a part of TestNothingOutlivesACrash
-	}
-	l, err := lab.New(lab.Config{Dir: t.TempDir()}, discard())
+// crash is the process that TestNothingOutlivesACrash lets die: it writes the pid
+// of a program in its lab and kills itself.
+func crash() error {
+	l, err := lab.New(lab.Config{Dir: os.Getenv(crashing)}, discard())
 	if err != nil {
-		t.Fatal(err)
+		return err
 	}
 	p := l.Host("h").Command("sleep", "1000")
-	if err := p.Start(t.Context()); err != nil {
-		t.Fatal(err)
+	if err := p.Start(context.Background()); err != nil {
+		return err
 	}
-	_, _ = os.Stdout.WriteString(itoa(p.Pid()) + "\n")
-	_ = unix.Kill(os.Getpid(), unix.SIGKILL)
-	select {}
+	if _, err := os.Stdout.WriteString(itoa(p.Pid()) + "\n"); err != nil {
+		return err
+	}
+	return unix.Kill(os.Getpid(), unix.SIGKILL)
 }

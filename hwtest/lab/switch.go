@@ -78,7 +78,7 @@ func (s *Switch) parse() error {
 	for _, text := range s.cfg.Prefixes {
 		p, err := netip.ParsePrefix(text)
 		if err != nil {
-			faults = append(faults, fmt.Errorf("Prefixes: %w", err))
+			faults = append(faults, inField("Prefixes", err))
 			continue
 		}
 		s.prefixes = append(s.prefixes, p.Masked())
@@ -86,14 +86,14 @@ func (s *Switch) parse() error {
 	for _, text := range s.cfg.Gateways {
 		a, err := netip.ParseAddr(text)
 		if err != nil {
-			faults = append(faults, fmt.Errorf("Gateways: %w", err))
+			faults = append(faults, inField("Gateways", err))
 			continue
 		}
 		s.gateways = append(s.gateways, a)
 		s.used[a] = true
 	}
 	if s.cfg.Querier && !s.cfg.Snooping {
-		faults = append(faults, errors.New("Querier: needs Snooping"))
+		faults = append(faults, inField("Querier", errors.New("needs Snooping")))
 	}
 	return errors.Join(faults...)
 }
