@@ -75,8 +75,8 @@ func decide(req *http.Request, stored *Response, now time.Time) Verdict {
 	case !MatchesVary(req, stored):
 		return Verdict{Fwd: FwdVaryMiss, Why: "another variant is stored (§4.1)"}
 	}
-	lifetime, from := FreshnessLifetime(stored)
-	cc, _ := responseDirectives(stored.Header)
+	cc, field := responseDirectives(stored.Header)
+	lifetime, from := stored.lifetime(cc, field)
 	v := Verdict{Age: CurrentAge(stored, now)}
 	v.TTL = lifetime - v.Age
 	asks := requestDirectives(req.Header)
@@ -117,8 +117,8 @@ func (v Verdict) whenStale(asks, cc directives, from string, stored *Response) V
 		v.Why = "stale, and " + why + " asks for validation (§4.2.4)"
 		return v.forward(stored)
 	}
-	limit, valid, maxStale := asks.delta("max-stale")
-	anyAge := maxStale && !asks["max-stale"].given
+	limit, valid, _ := asks.delta("max-stale")
+	anyAge := asks.has("max-stale") && !asks.find("max-stale").given
 	switch {
 	case anyAge || valid && -v.TTL <= limit:
 		return v.serveStale("request max-stale (§5.2.1.2)")
@@ -161,35 +161,37 @@ func conditional(stored *Response) http.Header {
 	return h
 }
 
-// StaleIfErrorAllowed says whether the stale response stored may answer req
-// after forwarding it failed: with status 500, 502, 503 or 504, or with 0 when
-// no answer came at all. A cache that is cut off may serve stale unless the
-// origin forbade it (§4.2.4); after an error it needs stale-if-error, from the
-// response or the request (RFC 5861 §4).
+// StaleIfErrorAllowed says whether stored may answer req after forwarding it
+// failed: with status 500, 502, 503 or 504, or with 0 when no answer came at
+// all. What is still fresh may (§4.3.3), and stale too for a cache that is cut
+// off, unless the origin forbade it (§4.2.4); after an error stale needs
+// stale-if-error, from the response or the request (RFC 5861 §4).
 func StaleIfErrorAllowed(req *http.Request, stored *Response, status int, now time.Time) (ok bool, why string) {
 	if stored == nil || !MatchesVary(req, stored) {
 		return false, "nothing stored for this request (§4)"
 	}
-	cc, _ := responseDirectives(stored.Header)
-	if why := staleProhibited(cc); why != "" {
-		return false, why + " forbids to serve it stale (§4.2.4)"
-	}
-	if status == 0 {
-		return true, "disconnected (§4.2.4)"
-	}
-	if !slices.Contains([]int{500, 502, 503, 504}, status) {
+	if !slices.Contains([]int{0, 500, 502, 503, 504}, status) {
 		return false, "the status is not an error that stale-if-error covers (RFC 5861 §4)"
 	}
+	cc, field := responseDirectives(stored.Header)
 	asks := requestDirectives(req.Header)
-	if asks.has("no-cache") {
-		return false, "request no-cache (§5.2.1.4)"
-	}
-	lifetime, _ := FreshnessLifetime(stored)
+	lifetime, _ := stored.lifetime(cc, field)
 	staleness := CurrentAge(stored, now) - lifetime
-	if !cc.has("stale-if-error") && !asks.has("stale-if-error") {
+	prohibited := staleProhibited(cc)
+	switch {
+	case cc.unqualified("no-cache"):
+		return false, "response no-cache (§5.2.2.4)"
+	case asks.has("no-cache") && status != 0:
+		return false, "request no-cache (§5.2.1.4)"
+	case staleness < 0:
+		return true, "still fresh (§4.3.3)"
+	case prohibited != "":
+		return false, prohibited + " forbids to serve it stale (§4.2.4)"
+	case status == 0:
+		return true, "disconnected (§4.2.4)"
+	case !cc.has("stale-if-error") && !asks.has("stale-if-error"):
 		return false, "no stale-if-error (RFC 5861 §4)"
-	}
-	if staleness > max(cc.seconds("stale-if-error"), asks.seconds("stale-if-error")) {
+	case staleness > max(cc.seconds("stale-if-error"), asks.seconds("stale-if-error")):
 		return false, "stale for longer than stale-if-error (RFC 5861 §4)"
 	}
 	return true, "stale-if-error (RFC 5861 §4)"

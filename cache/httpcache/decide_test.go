@@ -96,6 +96,7 @@ func TestStaleIfErrorAllowed(t *testing.T) {
 		{"§5.2.2.2", "must-revalidate", get(), stored("Cache-Control: max-age=10, must-revalidate"), 0, 11, false},
 		{"§5.2.2.10", "s-maxage", get(), stored("Cache-Control: s-maxage=10"), 0, 11, false},
 		{"§5.2.2.4", "no-cache", get(), stored("Cache-Control: no-cache"), 0, 11, false},
+		{"§4.3.3", "still fresh", get("Cache-Control: max-age=0"), stored("Cache-Control: max-age=10, must-revalidate"), 503, 9, true},
 		{"RFC 5861 §4", "503 without stale-if-error", get(), plain, 503, 11, false},
 		{"RFC 5861 §4", "503 within", get(), sie, 503, 15, true},
 		{"RFC 5861 §4", "503 beyond", get(), sie, 503, 16, false},

@@ -18,24 +18,43 @@ const maxDelta = (1 << 31) * time.Second
 // (RFC 9213 §2.1).
 var targetList = []string{"CDN-Cache-Control"}
 
-// directives are the members of a Cache-Control field by lower-case name.
-type directives map[string]argument
+// known are the directives that this cache obeys; it ignores all others, as
+// §5.2.3 asks, so that a long field costs nothing to keep.
+var known = []string{
+	"immutable", "max-age", "max-stale", "min-fresh", "must-revalidate", "must-understand", "no-cache", "no-store",
+	"only-if-cached", "private", "proxy-revalidate", "public", "s-maxage", "stale-if-error", "stale-while-revalidate",
+}
 
-// argument is what follows the name of a directive.
-type argument struct {
+// directives are the known members of a Cache-Control field, each name once.
+// They are few: looking through them costs less than a map.
+type directives []directive
+
+// directive is a name in lower case and what follows it.
+type directive struct {
+	name  string
 	text  string
 	given bool // an "=" was there
 	valid bool // its syntax is token or quoted-string, without space around "="
 }
 
-func (d directives) has(name string) bool { _, ok := d[name]; return ok }
+// find is the directive of that name, nil for none.
+func (d directives) find(name string) *directive {
+	for i := range d {
+		if d[i].name == name {
+			return &d[i]
+		}
+	}
+	return nil
+}
+
+func (d directives) has(name string) bool { return d.find(name) != nil }
 
 // delta is a directive's delta-seconds. Valid is false when the directive is
 // there but its value is not a count of seconds.
 func (d directives) delta(name string) (v time.Duration, valid, present bool) {
-	a, present := d[name]
-	if !present || !a.valid {
-		return 0, false, present
+	a := d.find(name)
+	if a == nil || !a.valid {
+		return 0, false, a != nil
 	}
 	v, valid = parseDelta(a.text)
 	return v, valid, true
@@ -58,8 +77,8 @@ var keepsOut = []string{
 // fields are the names that the qualified form of private or no-cache lists;
 // none for the unqualified form.
 func (d directives) fields(name string) []string {
-	a := d[name]
-	if !a.given || !a.valid {
+	a := d.find(name)
+	if a == nil || !a.given || !a.valid {
 		return nil
 	}
 	var out []string
@@ -86,7 +105,7 @@ func requestDirectives(h http.Header) directives {
 	if len(lines) == 0 && slices.ContainsFunc(h.Values("Pragma"), func(v string) bool {
 		return parseDirectives([]string{v}).has("no-cache")
 	}) {
-		return directives{"no-cache": {valid: true}}
+		return directives{{name: "no-cache", valid: true}}
 	}
 	return parseDirectives(lines)
 }
@@ -114,20 +133,22 @@ func parseTargeted(lines []string) (d directives, ok bool) {
 	if err != nil || len(dict.Names()) == 0 {
 		return nil, false
 	}
-	d = directives{}
 	for _, name := range dict.Names() {
 		member, _ := dict.Get(name)
 		item, _ := member.(httpsfv.Item)
+		if !slices.Contains(known, name) {
+			continue
+		}
 		switch v := item.Value.(type) {
 		case int64:
-			d[name] = argument{text: strconv.FormatInt(v, 10), given: true, valid: true}
+			d = append(d, directive{name: name, text: strconv.FormatInt(v, 10), given: true, valid: true})
 		case bool:
 			if v {
-				d[name] = argument{valid: true}
+				d = append(d, directive{name: name, valid: true})
 			}
 		case string:
 			if name == "no-cache" || name == "private" {
-				d[name] = argument{text: v, given: true, valid: true}
+				d = append(d, directive{name: name, text: v, given: true, valid: true})
 			}
 		}
 	}
@@ -135,22 +156,19 @@ func parseTargeted(lines []string) (d directives, ok bool) {
 }
 
 // parseDirectives reads the lines of a Cache-Control field (§5.2). It takes
-// whatever comes. Of a repeated directive the first counts (§4.2.1), but of
-// private and no-cache the one that covers more.
-func parseDirectives(lines []string) directives {
-	d := directives{}
+// whatever comes. Of a repeated directive the first counts (§4.2.1); private and
+// no-cache, repeated, count as unqualified.
+func parseDirectives(lines []string) (d directives) {
 	for _, line := range lines {
 		for _, member := range splitList(line) {
-			name, a := parseDirective(member)
-			old, again := d[name]
+			a := parseDirective(member)
+			old := d.find(a.name)
 			switch {
-			case !again:
-				d[name] = a
-			case name == "private" || name == "no-cache":
-				d[name] = argument{
-					text:  old.text + "," + a.text,
-					given: old.given && a.given, valid: old.valid && a.valid,
-				}
+			case !slices.Contains(known, a.name):
+			case old == nil:
+				d = append(d, a)
+			case a.name == "private" || a.name == "no-cache":
+				old.given = false
 			}
 		}
 	}
@@ -158,16 +176,16 @@ func parseDirectives(lines []string) directives {
 }
 
 // parseDirective reads name, name=token or name="quoted string".
-func parseDirective(s string) (name string, a argument) {
+func parseDirective(s string) directive {
 	name, text, given := strings.Cut(s, "=")
-	a = argument{text: text, given: given, valid: true}
+	a := directive{name: strings.ToLower(trimSpace(name)), text: text, given: given, valid: true}
 	if given {
 		a.valid = trimSpace(name) == name && trimSpace(text) == text
 	}
 	if strings.HasPrefix(text, `"`) {
 		a.text, a.valid = unquote(text)
 	}
-	return strings.ToLower(trimSpace(name)), a
+	return a
 }
 
 // unquote reads a quoted-string (RFC 9110 §5.6.4) that fills s.

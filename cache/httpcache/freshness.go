@@ -41,7 +41,11 @@ func ageValue(h http.Header) time.Duration {
 // The name of a targeted field stands before: "CDN-Cache-Control max-age". What
 // is there but invalid makes r stale at once: 0.
 func FreshnessLifetime(r *Response) (d time.Duration, from string) {
-	cc, field := responseDirectives(r.Header)
+	return r.lifetime(responseDirectives(r.Header))
+}
+
+// lifetime is FreshnessLifetime under directives already read.
+func (r *Response) lifetime(cc directives, field string) (d time.Duration, from string) {
 	prefix := ""
 	if field != "Cache-Control" {
 		prefix = field + " "

@@ -114,14 +114,14 @@ func Storable(req *http.Request, resp *Response) (ok bool, why string) {
 	if why := requestForbids(req, resp); why != "" {
 		return false, why
 	}
-	d, _ := responseDirectives(resp.Header)
+	d, field := responseDirectives(resp.Header)
 	if why := directivesForbid(d, resp); why != "" {
 		return false, why
 	}
 	if slices.Contains(VaryFields(resp.Header), "*") {
 		return false, "Vary: * matches no later request (§4.1)"
 	}
-	lifetime, from := FreshnessLifetime(resp)
+	lifetime, from := resp.lifetime(d, field)
 	explicit := from != fromHeuristic && from != fromNothing
 	switch {
 	case len(resp.Header.Values("Set-Cookie")) > 0 && !explicit && !d.has("public"):

@@ -34,15 +34,17 @@ func VaryKey(fields []string, req http.Header) string {
 	if len(fields) == 0 {
 		return ""
 	}
-	sum := sha256.New()
+	var all []byte
 	for _, name := range fields {
 		lines := req.Values(name)
 		// An absent field is not the same as an empty one (§4.1).
 		for _, s := range []string{name, strconv.Itoa(min(len(lines), 1)), normalValue(name, lines)} {
-			sum.Write([]byte(strconv.Itoa(len(s)) + ":" + s))
+			all = strconv.AppendInt(all, int64(len(s)), 10)
+			all = append(append(all, ':'), s...)
 		}
 	}
-	return hex.EncodeToString(sum.Sum(nil))
+	sum := sha256.Sum256(all)
+	return hex.EncodeToString(sum[:])
 }
 
 // MatchesVary says whether stored may be selected for req as far as Vary goes
