@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"html/template"
 	"io/fs"
+	"math"
 	"net/http"
 	"strconv"
 	"time"
@@ -23,6 +24,7 @@ func parsePages() (*pages, error) {
 	for _, name := range []string{"login", "setup", "panel"} {
 		t, err := template.New(name).Funcs(template.FuncMap{
 			"bytes": formatBytes, "bits": formatBits, "ago": formatAgo, "percent": formatPercent,
+			"progress": newProgress,
 		}).ParseFS(files, "panel/layout.html", "panel/"+name+".html")
 		if err != nil {
 			return nil, fmt.Errorf("read page %s: %w", name, err)
@@ -95,6 +97,17 @@ func formatPercent(f float64) string {
 		decimals = 0
 	}
 	return strconv.FormatFloat(f*100, 'f', decimals, 64) + "\u00a0%"
+}
+
+// progress is a bar with its figure.
+type progress struct {
+	Percent, Fraction float64
+	Label             string
+}
+
+// newProgress rounds down: what is not whole never shows as 100 %.
+func newProgress(percent float64, label string) progress {
+	return progress{Percent: percent, Fraction: math.Floor(percent) / 100, Label: label}
 }
 
 // formatAgo writes how long ago something was.

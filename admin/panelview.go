@@ -3,6 +3,8 @@ package admin
 import (
 	"cmp"
 	"maps"
+	"net/url"
+	"path"
 	"slices"
 	"strings"
 	"time"
@@ -21,6 +23,9 @@ type panelView struct {
 	Chart  chart
 	// In and Out are bars on one scale, so that the eye sees what was saved.
 	In, Out []segment
+	// Times is how often each byte that came in was handed out; 0 if not yet
+	// more than once.
+	Times   float64
 	Objects []objectRow
 	More    int // objects that are not shown
 	Casts   []castRow
@@ -42,7 +47,9 @@ type segment struct {
 
 type objectRow struct {
 	client.Object
-	Percent float64
+	// File is the last part of the title, Host the host if the title is a URL.
+	File, Host string
+	Percent    float64
 	// From and Served shadow the maps: what came from where, and went where.
 	From, Served []segment
 	ServedBytes  int64
@@ -65,6 +72,9 @@ func (s *Server) view(proxy string, now time.Time) panelView {
 	v := panelView{Now: now, Status: s.status(proxy), Chart: s.rates.chart(), SwarmsOff: s.parts.Swarms == nil}
 	scale := max(v.Status.Served, v.Status.Filled)
 	v.In, v.Out = segments(v.Status.Sources, scale), segments(v.Status.Outlets, scale)
+	if v.Status.Filled > 0 && v.Status.Served > v.Status.Filled {
+		v.Times = float64(v.Status.Served) / float64(v.Status.Filled)
+	}
 	list := s.parts.Objects.List()
 	slices.SortStableFunc(list, busyFirst)
 	for _, i := range list[:min(len(list), maxRows)] {
@@ -100,10 +110,18 @@ func busyFirst(a, b cache.Info) int {
 }
 
 func objectRowOf(i cache.Info) objectRow {
-	return objectRow{
+	row := objectRow{
 		Object: object(i), Percent: percent(i.Readable, i.Size), From: segments(i.From, sum(i.From)),
-		Served: segments(i.Served, sum(i.Served)), ServedBytes: sum(i.Served),
+		Served: segments(i.Served, sum(i.Served)), ServedBytes: sum(i.Served), File: i.Title,
 	}
+	if u, err := url.Parse(i.Title); err == nil && u.Host != "" {
+		row.Host = u.Host
+		row.File = cmp.Or(path.Base(strings.TrimSuffix(u.Path, "/")), u.Host)
+		if row.File == "." {
+			row.File = i.Title
+		}
+	}
+	return row
 }
 
 // percent is how much of whole a part is, 0 to 100. An empty whole is complete.
