@@ -9,7 +9,7 @@ ONLY  ?=
 SIZE  ?= 200MB
 
 .DEFAULT_GOAL := help
-.PHONY: help build run test unit stories lint vuln fuzz demo soak bench clean
+.PHONY: help build run test unit stories lint vuln fuzz demo soak clean
 
 help: ## what can be made
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1\t\2/p' Makefile | expand -t 16
@@ -44,9 +44,6 @@ demo: build ## release day on one machine, with and without the box (SIZE=200MB)
 
 soak: build ## every figure of the issues at full size (ONLY=demo)
 	@hwtest/soak.sh $(ONLY)
-
-bench: ## side by side with named peers, as ratios
-	@hwtest/bench.sh
 
 fuzz: ## every fuzz target for a while (FUZZTIME=60s)
 	@hwtest/fuzz.sh
