@@ -8,7 +8,7 @@ import (
 	"io"
 	"net/http"
 	"net/netip"
-	"time"
+	"slices"
 
 	"github.com/cistern-edge/cistern/cache/content"
 	"github.com/cistern-edge/cistern/multicast/norm"
@@ -111,19 +111,19 @@ const (
 	verdictBypass verdict = "bypass"
 	// verdictWait: not decided yet; ask again.
 	verdictWait verdict = "wait"
+	// verdictGone stays within the desk: the object is not what it was.
+	verdictGone verdict = "gone"
 )
 
 // answer is the desk's reply to a want. Head and object are given with cast
 // and http only.
 type answer struct {
-	State     verdict     `json:"state"`
-	Reason    string      `json:"reason,omitempty"`
-	Channel   Channel     `json:"channel"`
-	Status    int         `json:"status,omitempty"`
-	Header    http.Header `json:"header,omitempty"`
-	Requested time.Time   `json:"requested,omitzero"`
-	Received  time.Time   `json:"received,omitzero"`
-	ID        content.ID  `json:"id,omitzero"`
+	State   verdict     `json:"state"`
+	Reason  string      `json:"reason,omitempty"`
+	Channel Channel     `json:"channel"`
+	Status  int         `json:"status,omitempty"`
+	Header  http.Header `json:"header,omitempty"`
+	ID      content.ID  `json:"id,omitzero"`
 	// Layer are the hashes of the object's blocks, one after the other.
 	Layer []byte `json:"layer,omitempty"`
 }
@@ -169,4 +169,9 @@ func readJSON(r io.Reader, limit int64, v any) error {
 		return fmt.Errorf("decode message: %w", err)
 	}
 	return nil
+}
+
+// equal reports whether both say the same.
+func (c Channel) equal(other Channel) bool {
+	return c.Epoch == other.Epoch && c.Mode == other.Mode && c.Group == other.Group && slices.Equal(c.Sources, other.Sources)
 }

@@ -53,6 +53,8 @@ type ReceiverStats struct {
 	Name string      `json:"name"`
 	// State is "expected", "joined", "complete" or "left".
 	State string `json:"state"`
+	// Late says that it joined when too much had been sent to ask for it.
+	Late bool `json:"late,omitempty"`
 	// Loss is the fraction of packets lost, 0 to 1, as the agent last said.
 	Loss float64 `json:"loss"`
 	// Nacks is how many NACKs it sent.
@@ -105,6 +107,8 @@ type Report struct {
 	ID content.ID `json:"id"`
 	// State is "joined", "complete" or "left".
 	State string `json:"state"`
+	// Late is as in ReceiverStats.
+	Late bool `json:"late,omitempty"`
 	// Loss is the fraction of packets lost, 0 to 1.
 	Loss float64 `json:"loss,omitempty"`
 	// Received, Missing and Dropped are as in ReceiverStats.
@@ -113,7 +117,8 @@ type Report struct {
 	Dropped  uint64 `json:"dropped,omitempty"`
 }
 
-// States of an agent in a session.
+// States of an agent in a session. One that was told of a cast is expected
+// until it reports.
 const (
 	stateExpected = "expected"
 	stateJoined   = "joined"

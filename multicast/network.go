@@ -1,0 +1,120 @@
+package multicast
+
+import (
+	"net/netip"
+)
+
+// Bytes that a UDP datagram costs beyond its payload. What an interface counts
+// is the Ethernet, IP and UDP headers; what it occupies on the line is also the
+// preamble (8), the frame check sequence (4) and the gap (12).
+const (
+	headers4 = 14 + 20 + 8
+	headers6 = 14 + 40 + 8
+	lineOnly = 8 + 4 + 12
+)
+
+// headers is what an interface counts for each packet of a group beyond its
+// payload.
+func headers(group netip.Addr) int {
+	if group.Is4() {
+		return headers4
+	}
+	return headers6
+}
+
+// network is the seam between sessions and the kernel. Tests put a LAN in
+// memory behind it.
+type network interface {
+	// address is the unicast address of an interface, of the family of group.
+	address(iface string, group netip.Addr) (netip.Addr, error)
+	// facing is the interface that leads to a host.
+	facing(host netip.Addr) (iface string, err error)
+	// transmit opens a socket that sends from an interface's address, to groups
+	// and to hosts, and receives what is sent to it.
+	transmit(iface string, group netip.Addr, opt socketOptions) (conn, error)
+	// join opens a socket that receives what is sent to a group on an interface,
+	// by the sources alone if any are given.
+	join(iface string, group netip.AddrPort, sources []netip.Addr, opt socketOptions) (conn, error)
+}
+
+// socketOptions are what sockets may differ in.
+type socketOptions struct {
+	ttl     int  // of multicast sent
+	buffer  int  // of the receiving side, in bytes; 0: the system's default
+	offload bool // let the kernel cut bursts into packets
+}
+
+// conn is a UDP socket. send and receive may be called at the same time, each
+// by one goroutine.
+type conn interface {
+	// send sends the packets. What the network does not take is lost, as on any
+	// network; the error says that the socket is closed.
+	send(packets [][]byte, to netip.AddrPort) error
+	// receive waits for packets and puts them into the buffers of into, each as
+	// long as its packet. It returns how many, or that the socket is closed.
+	receive(into []packet) (int, error)
+	// local is the address that the socket sends from.
+	local() netip.AddrPort
+	// dropped is how many packets the kernel dropped for want of buffer.
+	dropped() uint64
+	close() error
+}
+
+// packet is a datagram received. The capacity of data is the buffer's size.
+type packet struct {
+	data []byte
+	from netip.AddrPort
+}
+
+// batch is packets received together, in buffers that are used again.
+type batch struct {
+	packets []packet
+	n       int
+}
+
+// received gives the packets in the batch.
+func (b *batch) received() []packet { return b.packets[:b.n] }
+
+// pump reads a conn in a goroutine of its own, so that the kernel's buffer is
+// emptied while its owner works. It ends when the conn is closed.
+type pump struct {
+	full chan *batch // closed at the end
+	free chan *batch
+}
+
+// startPump reads c into count batches of size packets each of at most length
+// bytes.
+func startPump(c conn, count, size, length int) *pump {
+	p := &pump{full: make(chan *batch, count), free: make(chan *batch, count)}
+	for range count {
+		b := &batch{packets: make([]packet, size)}
+		buf := make([]byte, size*length)
+		for i := range b.packets {
+			b.packets[i].data = buf[i*length : (i+1)*length : (i+1)*length]
+		}
+		p.free <- b
+	}
+	go p.run(c)
+	return p
+}
+
+func (p *pump) run(c conn) {
+	defer close(p.full)
+	for b := range p.free {
+		n, err := c.receive(b.packets)
+		if err != nil {
+			return
+		}
+		b.n = n
+		p.full <- b
+	}
+}
+
+// stop closes the conn and waits until the pump has ended.
+func (p *pump) stop(c conn) error {
+	err := c.close()
+	close(p.free)
+	for range p.full {
+	}
+	return err
+}

@@ -1,0 +1,357 @@
+package multicast
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"time"
+
+	"github.com/cistern-edge/cistern/cache/content"
+	"github.com/cistern-edge/cistern/multicast/announce"
+	"github.com/cistern-edge/cistern/multicast/norm"
+)
+
+// Times of a reception.
+const (
+	watchEvery = 100 * time.Millisecond
+	lingerTime = 2 * time.Second // to confirm, after the object is whole
+	reportTime = 5 * time.Second
+)
+
+// lateAfter is how much of an object may have been sent when an agent joins and
+// still asks for it. Who comes later takes what flows and asks for nothing: its
+// requests would cost the others more than HTTP costs it.
+func lateAfter(size int64) int64 { return max(1<<20, size/50) }
+
+// reception is one session that an agent has joined. One goroutine runs it.
+type reception struct {
+	c      *Catcher
+	notice announce.Notice
+	sink   content.Sink
+	late   bool
+	rx, tx conn
+	pump   *pump
+	engine *norm.Receiver
+
+	trays   map[norm.ObjectKey]*tray
+	open    map[uint32]bool // extents of which something was missing
+	reply   []byte
+	lacked  int64 // bytes missing at the start
+	joined  time.Time
+	heard   time.Time // last packet of the session; zero if none
+	settled chan struct{}
+	err     error // why it ended; valid once settled is closed
+
+	cancel context.CancelCauseFunc
+	leave  context.Context // ends when the Source's user has had enough
+}
+
+var (
+	errOver   = errors.New("the session is over")
+	errSilent = errors.New("the session fell silent")
+	errHave   = errors.New("extent is here already")
+)
+
+// newReception joins the group of a session.
+func newReception(ctx context.Context, c *Catcher, n announce.Notice, sink content.Sink) (*reception, error) {
+	r := &reception{
+		c: c, notice: n, sink: sink, late: n.State == announce.OnAir && n.Sent > lateAfter(n.ID.Size),
+		trays: map[norm.ObjectKey]*tray{}, open: map[uint32]bool{}, joined: time.Now(), settled: make(chan struct{}),
+	}
+	for _, m := range sink.Missing() {
+		r.lacked += m.Len()
+		for i := m.Off / n.ExtentSize; i*n.ExtentSize < m.End; i++ {
+			r.open[uint32(i)] = true
+		}
+	}
+	channel, _ := c.line.tuned()
+	channel.Sources = append(channel.Sources[:0:0], n.Feedback.Addr())
+	iface, err := c.iface(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if r.rx, err = c.join(ctx, n.Group, channel); err != nil {
+		return nil, err
+	}
+	if r.tx, err = c.net.transmit(iface, n.Group.Addr(), socketOptions{}); err != nil {
+		return nil, errors.Join(err, r.rx.close())
+	}
+	r.engine, err = norm.NewReceiver(norm.ReceiverConfig{
+		Node: c.line.Node(), Rand: rand.NewPCG(rand.Uint64(), rand.Uint64()), Accept: r.accept,
+		Sender: boxNode, Instance: n.Instance, Unicast: true, FeedbackTo: n.Feedback, Silent: r.late,
+		NackRounds: c.cfg.NackRounds, MaxObjectSize: n.ExtentSize, MaxSegmentSize: int(n.SegmentSize), MaxSenders: 1,
+		Auth: newAgentAuth(c.line.file.Public, c.line.file.Secret),
+	})
+	if err != nil {
+		return nil, errors.Join(err, r.rx.close(), r.tx.close())
+	}
+	r.leave, r.cancel = context.WithCancelCause(context.Background())
+	r.pump = startPump(r.rx, 8, 64, int(n.SegmentSize)+norm.PacketOverhead+64)
+	return r, nil
+}
+
+// shut closes the sockets.
+func (r *reception) shut() error {
+	r.cancel(nil)
+	return errors.Join(r.pump.stop(r.rx), r.tx.close())
+}
+
+// accept decides on an extent that the session offers; it is called by the
+// engine.
+func (r *reception) accept(o norm.Offer) (norm.Sink, error) {
+	if !o.HasInfo {
+		return nil, errors.New("extent without a descriptor")
+	}
+	if o.Info == nil {
+		return nil, norm.ErrNeedInfo
+	}
+	d, err := parseDescriptor(o.Info, r.notice.ID, r.notice.ExtentSize)
+	if err != nil {
+		return nil, err
+	}
+	if o.Size != d.length || o.SegmentSize != int(r.notice.SegmentSize) {
+		return nil, fmt.Errorf("extent of %d bytes in segments of %d does not agree with its descriptor", o.Size, o.SegmentSize)
+	}
+	if !r.open[d.index] {
+		return nil, errHave
+	}
+	t := newTray(r.sink, content.Range{Off: d.off, End: d.off + d.length})
+	r.trays[o.Key] = t
+	return t, nil
+}
+
+// run receives until nothing more is to come; then, if the object is whole, it
+// stays a moment to confirm that to the box.
+func (r *reception) run(ctx context.Context) {
+	r.begin()
+	r.settle(r.loop(ctx, func() bool { return len(r.open) == 0 }))
+	if r.err == nil {
+		linger, cancel := context.WithTimeout(ctx, lingerTime)
+		_ = r.loop(linger, func() bool { return false })
+		cancel()
+	}
+	if err := r.shut(); err != nil {
+		r.c.log.Warn("failed to leave a session", "object", r.notice.ID, "err", err)
+	}
+}
+
+// begin counts the session and tells the box that this agent listens.
+func (r *reception) begin() {
+	c := r.c
+	c.log.Info("joined a session", "object", r.notice.ID, "title", r.notice.Title, "group", r.notice.Group, "late", r.late)
+	c.mu.Lock()
+	c.stats.Joined++
+	if r.late {
+		c.stats.Late++
+	}
+	c.receptions[r] = r.figures()
+	c.mu.Unlock()
+	r.report(Report{ID: r.notice.ID, State: stateJoined, Late: r.late})
+}
+
+// report tells the box, without waiting for it.
+func (r *reception) report(rep Report) {
+	r.c.spawn(func(ctx context.Context) {
+		ctx, cancel := context.WithTimeout(ctx, reportTime)
+		defer cancel()
+		if err := r.c.line.report(ctx, rep); err != nil && ctx.Err() == nil {
+			r.c.log.Warn("failed to report", "object", rep.ID, "err", err)
+		}
+	})
+}
+
+// loop drives the engine until done says so (nil) or there is a reason to end.
+func (r *reception) loop(ctx context.Context, done func() bool) error {
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	watch := time.Now().Add(watchEvery)
+	for {
+		now := time.Now()
+		if err := r.drive(now); err != nil {
+			return err
+		}
+		if done() {
+			return nil
+		}
+		if !now.Before(watch) {
+			watch = now.Add(watchEvery)
+			if err := r.watch(now); err != nil {
+				return err
+			}
+		}
+		next := watch
+		if wake := r.engine.Wake(now); !wake.IsZero() && wake.Before(next) {
+			next = wake
+		}
+		timer.Reset(time.Until(next))
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-r.leave.Done():
+			return context.Cause(r.leave)
+		case b, ok := <-r.pump.full:
+			if !ok {
+				return errors.New("the session's socket was closed")
+			}
+			r.take(b)
+		case <-timer.C:
+		}
+	}
+}
+
+// take gives packets to the engine.
+func (r *reception) take(b *batch) {
+	now := time.Now()
+	for _, p := range b.received() {
+		r.engine.Handle(now, p.from, p.data)
+	}
+	r.heard = now
+	r.pump.free <- b
+}
+
+// drive sends what the engine has to say and does what its events ask for.
+func (r *reception) drive(now time.Time) error {
+	for {
+		b, to := r.engine.Poll(now, r.reply[:0])
+		if len(b) == 0 {
+			break
+		}
+		r.reply = b
+		if !to.IsValid() {
+			to = r.notice.Group
+		}
+		if err := r.tx.send([][]byte{b}, to); err != nil {
+			return fmt.Errorf("send feedback: %w", err)
+		}
+	}
+	for _, ev := range r.engine.Events() {
+		if err := r.event(ev); err != nil {
+			return err
+		}
+	}
+	for _, t := range r.trays {
+		if t.err != nil {
+			return fmt.Errorf("keep what the session brings: %w", t.err)
+		}
+	}
+	return nil
+}
+
+func (r *reception) event(ev norm.ReceiverEvent) error {
+	t := r.trays[ev.Key]
+	switch ev.Kind {
+	case norm.ObjectRefused:
+		if !errors.Is(ev.Err, errHave) {
+			r.c.log.Warn("refused an extent", "object", r.notice.ID, "err", ev.Err)
+		}
+	case norm.ObjectComplete, norm.ObjectAbandoned:
+		if t == nil {
+			return nil
+		}
+		delete(r.trays, ev.Key)
+		delete(r.open, uint32(t.extent.Off/r.notice.ExtentSize))
+		err := t.flush()
+		t.closed = true
+		return err
+	case norm.SenderGone:
+		return errOver
+	}
+	return nil
+}
+
+// watch looks for reasons to end, and brings the figures up to date.
+func (r *reception) watch(now time.Time) error {
+	posted, ok := r.c.board.Get(r.notice.ID)
+	ok = ok && posted.Instance == r.notice.Instance
+	quiet := now.Sub(r.joined)
+	if !r.heard.IsZero() {
+		quiet = now.Sub(r.heard)
+	}
+	r.publish()
+	switch {
+	case ok && posted.State == announce.Ended && quiet > watchEvery:
+		return errOver
+	case quiet > r.c.cfg.Silence && !(ok && posted.State == announce.Due):
+		return errSilent
+	}
+	return nil
+}
+
+// settle ends the part in which the sink is written to: err says why.
+func (r *reception) settle(err error) {
+	for _, t := range r.trays {
+		if t.err == nil {
+			err = errors.Join(err, t.flush())
+		}
+		t.closed = true
+	}
+	var left int64
+	for _, m := range r.sink.Missing() {
+		left += m.Len()
+	}
+	over := errors.Is(err, errOver) || errors.Is(err, errSilent)
+	switch {
+	case left == 0:
+		r.err = nil
+	case err == nil || over:
+		r.err = fmt.Errorf("%d bytes of %d did not come: %w", left, r.lacked, content.ErrNotHere)
+	default:
+		r.err = err
+	}
+	r.end(left, err)
+	close(r.settled)
+}
+
+// end counts and reports how the session went.
+func (r *reception) end(left int64, cause error) {
+	c, f := r.c, r.figures()
+	f.Bytes = max(0, r.lacked-left)
+	c.mu.Lock()
+	if left == 0 {
+		c.stats.Whole++
+	}
+	if r.heard.IsZero() && errors.Is(cause, errSilent) {
+		c.stats.Silent++
+	}
+	c.stats.Bytes += f.Bytes
+	c.stats.Left += left
+	c.stats.Dropped += f.Dropped
+	delete(c.receptions, r)
+	c.mu.Unlock()
+	state := stateComplete
+	if left > 0 {
+		state = stateLeft
+	}
+	c.log.Info("left a session", "object", r.notice.ID, "title", r.notice.Title, "group", r.notice.Group,
+		"bytes", f.Bytes, "missing", left, "loss", f.Loss, "dropped", f.Dropped, "took", time.Since(r.joined), "err", cause)
+	r.report(Report{
+		ID: r.notice.ID, State: state, Late: r.late, Loss: f.Loss, Received: f.Bytes, Missing: left, Dropped: f.Dropped,
+	})
+}
+
+// publish puts the figures where Stats finds them.
+func (r *reception) publish() {
+	select {
+	case <-r.settled:
+		return
+	default:
+	}
+	f := r.figures()
+	r.c.mu.Lock()
+	r.c.receptions[r] = f
+	r.c.mu.Unlock()
+}
+
+// figures describes the reception.
+func (r *reception) figures() ReceptionStats {
+	f := ReceptionStats{ID: r.notice.ID, Title: r.notice.Title, Group: r.notice.Group.String(), Dropped: r.rx.dropped()}
+	st := r.engine.Stats()
+	f.Bytes = min(int64(st.Symbols)*int64(r.notice.SegmentSize), r.lacked)
+	for _, s := range r.engine.Senders() {
+		if all := s.Received + s.Lost; all > 0 {
+			f.Loss = float64(s.Lost) / float64(all)
+		}
+	}
+	return f
+}

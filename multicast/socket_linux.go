@@ -1,0 +1,65 @@
+package multicast
+
+import (
+	"encoding/binary"
+	"errors"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// bindsGroups says that a socket bound to a group gets that group's packets and
+// no others.
+const bindsGroups = true
+
+// segments says that bursts can be left to the kernel to cut.
+const segments = true
+
+// controlSize is room for the control messages that come with a packet.
+const controlSize = 64
+
+// prepare sets what has to be set before a socket is bound: several agents may
+// share a group and port, the buffer is as large as the system lets it be, and
+// packets that do not fit into it are counted.
+func prepare(fd uintptr, buffer int) error {
+	s := int(fd)
+	err := errors.Join(
+		unix.SetsockoptInt(s, unix.SOL_SOCKET, unix.SO_REUSEADDR, 1),
+		unix.SetsockoptInt(s, unix.SOL_SOCKET, unix.SO_RXQ_OVFL, 1),
+	)
+	if family, e := unix.GetsockoptInt(s, unix.SOL_SOCKET, unix.SO_DOMAIN); e == nil && family == unix.AF_INET {
+		// Only what this socket joined itself, not what others on the host did.
+		err = errors.Join(err, unix.SetsockoptInt(s, unix.IPPROTO_IP, unix.IP_MULTICAST_ALL, 0))
+	}
+	if buffer > 0 && unix.SetsockoptInt(s, unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, buffer) != nil {
+		err = errors.Join(err, unix.SetsockoptInt(s, unix.SOL_SOCKET, unix.SO_RCVBUF, buffer))
+	}
+	return err
+}
+
+// segmentControl is the control message that has a burst cut into packets of
+// size bytes (UDP_SEGMENT).
+func segmentControl(size int) []byte {
+	b := make([]byte, unix.CmsgSpace(2))
+	h := (*unix.Cmsghdr)(unsafe.Pointer(&b[0]))
+	h.Level, h.Type = unix.IPPROTO_UDP, unix.UDP_SEGMENT
+	h.SetLen(unix.CmsgLen(2))
+	binary.NativeEndian.PutUint16(b[unix.CmsgLen(0):], uint16(size))
+	return b
+}
+
+// dropCount reads how many packets the kernel has dropped so far from the
+// control messages of a packet.
+func dropCount(control []byte) (uint64, bool) {
+	for len(control) > 0 {
+		h, data, rest, err := unix.ParseOneSocketControlMessage(control)
+		if err != nil {
+			return 0, false
+		}
+		if h.Level == unix.SOL_SOCKET && h.Type == unix.SO_RXQ_OVFL && len(data) >= 4 {
+			return uint64(binary.NativeEndian.Uint32(data)), true
+		}
+		control = rest
+	}
+	return 0, false
+}

@@ -1,0 +1,17 @@
+//go:build !linux
+
+package multicast
+
+const (
+	bindsGroups = false
+	segments    = false
+	controlSize = 0
+)
+
+func prepare(uintptr, int) error { return nil }
+
+// segmentControl is nil: bursts are not offloaded here.
+func segmentControl(int) []byte { return nil }
+
+// dropCount has nothing to count with here.
+func dropCount([]byte) (uint64, bool) { return 0, false }

@@ -1,0 +1,103 @@
+package multicast
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/cistern-edge/cistern/cache/content"
+)
+
+// traySize is how many bytes of an extent are gathered before they are written.
+const traySize = 256 << 10
+
+// errTrayClosed says that the session is over and nothing is written any more.
+var errTrayClosed = errors.New("session is over")
+
+// tray is the norm.Sink of one extent. Symbols that come in order are gathered
+// into long writes; those that fill gaps behind are written at once. What is
+// written is accepted; the object's layer proves it.
+type tray struct {
+	sink   content.Sink
+	extent content.Range
+
+	at     int64 // where the buffer begins in the object
+	buf    []byte
+	have   content.Ranges // of the object, in the buffer
+	closed bool
+
+	bad int   // ranges that the layer refuted
+	err error // of the sink; nothing is written after it
+}
+
+func newTray(sink content.Sink, extent content.Range) *tray {
+	return &tray{sink: sink, extent: extent, at: extent.Off, buf: make([]byte, traySize)}
+}
+
+// WriteAt implements norm.Sink; off counts from the extent's start.
+func (t *tray) WriteAt(p []byte, off int64) (int, error) {
+	r := content.Range{Off: t.extent.Off + off, End: t.extent.Off + off + int64(len(p))}
+	switch {
+	case t.closed:
+		return 0, errTrayClosed
+	case t.err != nil:
+		return 0, t.err
+	case off < 0 || r.End > t.extent.End:
+		return 0, fmt.Errorf("write %s outside of extent %s", r, t.extent)
+	case r.Off < t.at || r.Len() > traySize:
+		return len(p), t.write(p, r)
+	case r.End > t.at+traySize:
+		if err := t.flush(); err != nil {
+			return 0, err
+		}
+		t.at = r.Off
+	}
+	copy(t.buf[r.Off-t.at:], p)
+	t.have.Add(r)
+	return len(p), nil
+}
+
+// ReadAt implements norm.Sink.
+func (t *tray) ReadAt(p []byte, off int64) (int, error) {
+	r := content.Range{Off: t.extent.Off + off, End: t.extent.Off + off + int64(len(p))}
+	if t.closed {
+		return 0, errTrayClosed
+	}
+	if off < 0 || r.End > t.extent.End {
+		return 0, fmt.Errorf("read %s outside of extent %s", r, t.extent)
+	}
+	for _, in := range t.have.Within(r) {
+		copy(p[in.Off-r.Off:in.End-r.Off], t.buf[in.Off-t.at:])
+	}
+	for _, out := range t.have.Without(r) {
+		if n, err := t.sink.ReadAt(p[out.Off-r.Off:out.End-r.Off], out.Off); int64(n) < out.Len() {
+			return int(out.Off - r.Off + int64(n)), err
+		}
+	}
+	return len(p), nil
+}
+
+// flush writes what has been gathered.
+func (t *tray) flush() error {
+	for _, r := range t.have {
+		if err := t.write(t.buf[r.Off-t.at:r.End-t.at], r); err != nil {
+			return err
+		}
+	}
+	t.have = t.have[:0]
+	return t.err
+}
+
+// write hands bytes of the object to the sink. A block that its hash refutes is
+// no error here: it is missing again, and another Source brings it.
+func (t *tray) write(p []byte, r content.Range) error {
+	_, err := t.sink.WriteAt(p, r.Off)
+	if err == nil {
+		err = t.sink.Accept(r)
+	}
+	if errors.Is(err, content.ErrBadPiece) {
+		t.bad++
+		err = nil
+	}
+	t.err = err
+	return err
+}
