@@ -17,6 +17,7 @@ import (
 )
 
 func TestFillReadComplete(t *testing.T) {
+	t.Parallel()
 	for _, n := range []int64{1, content.LeafSize, mib - 1, mib, mib + 1, 3*mib + 5} {
 		s := open(t, Config{})
 		data := noise(1, n)
@@ -60,6 +61,7 @@ func TestFillReadComplete(t *testing.T) {
 }
 
 func TestManyReadersTwoSources(t *testing.T) {
+	t.Parallel()
 	s := open(t, Config{})
 	data := noise(2, 12*mib+12345)
 	layer, id := proof(t, data)
@@ -248,6 +250,7 @@ func TestLayerRefutesAndNextSourceMends(t *testing.T) {
 }
 
 func TestBadBlockProvedByManyAtOnce(t *testing.T) {
+	t.Parallel()
 	s := open(t, Config{})
 	data := noise(6, 2*mib)
 	layer, id := proof(t, data)
@@ -323,6 +326,7 @@ func TestCreateRefusesContradictions(t *testing.T) {
 }
 
 func TestUnknownSize(t *testing.T) {
+	t.Parallel()
 	s := open(t, Config{})
 	data := noise(9, 3*mib+5)
 	for _, n := range []int64{0, 1, mib, 3*mib + 5} {

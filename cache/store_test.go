@@ -35,6 +35,7 @@ func TestOneProcessOpensAStore(t *testing.T) {
 }
 
 func TestMergeOfEqualObjects(t *testing.T) {
+	t.Parallel()
 	s := open(t, Config{})
 	data := noise(20, 2*mib+7)
 	first := put(t, s, "first", data)
@@ -113,6 +114,7 @@ func TestPrivateObjectsAreNotMerged(t *testing.T) {
 }
 
 func TestReopenGoesOnFromDurableBlocks(t *testing.T) {
+	t.Parallel()
 	s := open(t, Config{})
 	data := noise(22, 5*mib+3)
 	layer, id := proof(t, data)
@@ -273,6 +275,7 @@ func TestFreeSpaceIsKept(t *testing.T) {
 }
 
 func TestUnknownSizeCountsAndStops(t *testing.T) {
+	t.Parallel()
 	s := open(t, Config{MaxBytes: 40 * mib})
 	put(t, s, "old", noise(41, 20*mib))
 	data := noise(42, 200*mib)
