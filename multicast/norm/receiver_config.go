@@ -100,19 +100,19 @@ func (c ReceiverConfig) Validate() error {
 		}
 	}
 	if !c.Node.Valid() {
-		errs = append(errs, fmt.Errorf("Node: %d is not the id of a single node", c.Node))
+		errs = append(errs, fmt.Errorf("%s: %d is not the id of a single node", "Node", c.Node))
 	}
 	if c.Rand == nil {
-		errs = append(errs, errors.New("Rand: missing"))
+		errs = append(errs, fmt.Errorf("%s: missing", "Rand"))
 	}
 	if c.Accept == nil {
-		errs = append(errs, errors.New("Accept: missing"))
+		errs = append(errs, fmt.Errorf("%s: missing", "Accept"))
 	}
 	if c.Sync > SyncAll {
-		errs = append(errs, fmt.Errorf("Sync: unknown policy %d", c.Sync))
+		errs = append(errs, fmt.Errorf("%s: unknown policy %d", "Sync", c.Sync))
 	}
 	if c.MaxObjectSize < 1 || c.MaxObjectSize > maxObjectSize {
-		errs = append(errs, fmt.Errorf("MaxObjectSize: %d is not in 1..2^48-1", c.MaxObjectSize))
+		errs = append(errs, fmt.Errorf("%s: %d is not in 1..2^48-1", "MaxObjectSize", c.MaxObjectSize))
 	}
 	between("NackRounds", c.NackRounds, 0, 1<<20)
 	between("Robust", c.Robust, 1, 200)

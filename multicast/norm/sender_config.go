@@ -125,7 +125,7 @@ func (c SenderConfig) Validate() error {
 		bad("Node", c.Node, "the id of a single node")
 	}
 	if c.Rand == nil {
-		errs = append(errs, errors.New("Rand: missing"))
+		errs = append(errs, fmt.Errorf("%s: missing", "Rand"))
 	}
 	between("SegmentSize", c.SegmentSize, 16, 8192)
 	between("K", c.K, 1, 254)
@@ -147,7 +147,7 @@ func (c SenderConfig) Validate() error {
 		bad("GRTTMin, GRTTMax", [2]time.Duration{c.GRTTMin, c.GRTTMax}, "an interval within 1 µs..1000 s")
 	}
 	if c.GRTT <= 0 || c.InfoInterval < time.Millisecond || c.ProbeMin < time.Millisecond || c.ProbeMax < c.ProbeMin {
-		errs = append(errs, errors.New("GRTT, InfoInterval, ProbeMin, ProbeMax: not positive or out of order"))
+		errs = append(errs, fmt.Errorf("%s: not positive or out of order", "GRTT, InfoInterval, ProbeMin, ProbeMax"))
 	}
 	return errors.Join(append(errs, validateAuth(c.Auth, c.SegmentSize))...)
 }
@@ -158,7 +158,7 @@ func validateAuth(a Auth, segment int) error {
 		return nil
 	}
 	if n := a.Overhead(); n < 4 || n > 256 || n%4 != 0 || (segment > 0 && n+64 > segment) {
-		return fmt.Errorf("Auth: overhead %d is not a multiple of 4 in 4..256 that leaves 60 bytes of a segment", n)
+		return fmt.Errorf("%s: overhead %d is not a multiple of 4 in 4..256 that leaves 60 bytes of a segment", "Auth", n)
 	}
 	return nil
 }

@@ -25,7 +25,7 @@ func TestTransferUnderLoss(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			l := newLAN(t, 7, c.receivers, func(_ *SenderConfig, r *ReceiverConfig) { r.Unicast = c.unicast })
 			l.loss, l.feedback = c.loss, c.loss
-			content := randomBytes(1, 8<<20)
+			content := randomBytes(1, 2<<20)
 			id, err := l.sender.Add(Object{Content: content, Size: int64(len(content)), Info: []byte("file")})
 			if err != nil {
 				t.Fatal(err)
