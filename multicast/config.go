@@ -56,7 +56,7 @@ type CasterConfig struct {
 
 // withDefaults fills in the documented defaults.
 func (c CasterConfig) withDefaults() CasterConfig {
-	fill(&c.Mode, SSM)
+	preset(&c.Mode, SSM)
 	if !c.Groups.IsValid() {
 		first := byte(232)
 		if c.Mode == ASM {
@@ -64,21 +64,21 @@ func (c CasterConfig) withDefaults() CasterConfig {
 		}
 		c.Groups = netip.PrefixFrom(netip.AddrFrom4([4]byte{first, 77}), 16)
 	}
-	fill(&c.Port, 6003)
-	fill(&c.TTL, 1)
-	fill(&c.Rate, 100e6)
-	fill(&c.SegmentSize, 1408)
-	fill(&c.K, 128)
-	fill(&c.Parity, 32)
-	fill(&c.RepairRounds, 3)
-	fill(&c.MaxSessions, 64)
-	fill(&c.Lead, 300*time.Millisecond)
-	fill(&c.MaxLead, max(c.Lead, 2*time.Second))
+	preset(&c.Port, 6003)
+	preset(&c.TTL, 1)
+	preset(&c.Rate, 100e6)
+	preset(&c.SegmentSize, 1408)
+	preset(&c.K, 128)
+	preset(&c.Parity, 32)
+	preset(&c.RepairRounds, 3)
+	preset(&c.MaxSessions, 64)
+	preset(&c.Lead, 300*time.Millisecond)
+	preset(&c.MaxLead, max(c.Lead, 2*time.Second))
 	return c
 }
 
-// fill sets a field that was left zero.
-func fill[T comparable](field *T, value T) {
+// preset sets a field that was left zero.
+func preset[T comparable](field *T, value T) {
 	var zero T
 	if *field == zero {
 		*field = value
@@ -135,11 +135,11 @@ type DeskConfig struct {
 }
 
 func (c DeskConfig) withDefaults() DeskConfig {
-	fill(&c.Name, "cistern")
-	fill(&c.MinSize, 1<<20)
-	fill(&c.MinAgents, 2)
-	fill(&c.Grace, time.Second)
-	fill(&c.Hold, 20*time.Second)
+	preset(&c.Name, "cistern")
+	preset(&c.MinSize, 1<<20)
+	preset(&c.MinAgents, 2)
+	preset(&c.Grace, time.Second)
+	preset(&c.Hold, 20*time.Second)
 	return c
 }
 
@@ -181,10 +181,10 @@ type CatcherConfig struct {
 }
 
 func (c CatcherConfig) withDefaults() CatcherConfig {
-	fill(&c.NoticeWait, 5*time.Second)
-	fill(&c.Silence, 3*time.Second)
-	fill(&c.NackRounds, 30)
-	fill(&c.Buffer, 8<<20)
+	preset(&c.NoticeWait, 5*time.Second)
+	preset(&c.Silence, 3*time.Second)
+	preset(&c.NackRounds, 30)
+	preset(&c.Buffer, 8<<20)
 	return c
 }
 

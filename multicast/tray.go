@@ -23,6 +23,7 @@ type tray struct {
 	at     int64 // where the buffer begins in the object
 	buf    []byte
 	have   content.Ranges // of the object, in the buffer
+	all    content.Ranges // of the object, written at any time
 	closed bool
 
 	bad int   // ranges that the layer refuted
@@ -44,6 +45,7 @@ func (t *tray) WriteAt(p []byte, off int64) (int, error) {
 	case off < 0 || r.End > t.extent.End:
 		return 0, fmt.Errorf("write %s outside of extent %s", r, t.extent)
 	case r.Off < t.at || r.Len() > traySize:
+		t.all.Add(r)
 		return len(p), t.write(p, r)
 	case r.End > t.at+traySize:
 		if err := t.flush(); err != nil {
@@ -53,10 +55,11 @@ func (t *tray) WriteAt(p []byte, off int64) (int, error) {
 	}
 	copy(t.buf[r.Off-t.at:], p)
 	t.have.Add(r)
+	t.all.Add(r)
 	return len(p), nil
 }
 
-// ReadAt implements norm.Sink.
+// ReadAt implements norm.Sink: it gives zeros for what was not written.
 func (t *tray) ReadAt(p []byte, off int64) (int, error) {
 	r := content.Range{Off: t.extent.Off + off, End: t.extent.Off + off + int64(len(p))}
 	if t.closed {
@@ -65,12 +68,17 @@ func (t *tray) ReadAt(p []byte, off int64) (int, error) {
 	if off < 0 || r.End > t.extent.End {
 		return 0, fmt.Errorf("read %s outside of extent %s", r, t.extent)
 	}
-	for _, in := range t.have.Within(r) {
-		copy(p[in.Off-r.Off:in.End-r.Off], t.buf[in.Off-t.at:])
+	for _, gap := range t.all.Without(r) {
+		clear(p[gap.Off-r.Off : gap.End-r.Off])
 	}
-	for _, out := range t.have.Without(r) {
-		if n, err := t.sink.ReadAt(p[out.Off-r.Off:out.End-r.Off], out.Off); int64(n) < out.Len() {
-			return int(out.Off - r.Off + int64(n)), err
+	for _, part := range t.all.Within(r) {
+		for _, in := range t.have.Within(part) {
+			copy(p[in.Off-r.Off:in.End-r.Off], t.buf[in.Off-t.at:])
+		}
+		for _, out := range t.have.Without(part) {
+			if n, err := t.sink.ReadAt(p[out.Off-r.Off:out.End-r.Off], out.Off); int64(n) < out.Len() {
+				return int(out.Off - r.Off + int64(n)), err
+			}
 		}
 	}
 	return len(p), nil

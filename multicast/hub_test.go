@@ -1,0 +1,161 @@
+package multicast
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"net"
+	"net/netip"
+	"slices"
+	"sync"
+)
+
+// hub is a LAN in memory: what is sent arrives at once, or is lost by the dice
+// of the host that it goes to.
+type hub struct {
+	// mu guards what follows.
+	mu    sync.Mutex
+	conns []*hubConn
+	port  uint16
+	bytes map[netip.Addr]int64 // sent by each host, Ethernet, IP and UDP headers included
+}
+
+func newHub() *hub { return &hub{port: 40000, bytes: map[netip.Addr]int64{}} }
+
+// host puts a machine on the LAN. loss is the fraction of packets that it
+// misses.
+func (h *hub) host(addr string, loss float64, seed uint64) *hubHost {
+	return &hubHost{hub: h, addr: netip.MustParseAddr(addr), loss: loss, dice: rand.New(rand.NewPCG(seed, seed))}
+}
+
+// sent is how many bytes a host has sent.
+func (h *hub) sent(host *hubHost) int64 {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.bytes[host.addr]
+}
+
+// hubHost is a machine on the LAN: its network. hub.mu guards loss and dice.
+type hubHost struct {
+	hub  *hub
+	addr netip.Addr
+	loss float64
+	dice *rand.Rand
+	deaf bool // gets no multicast, as behind a switch that lost its querier
+}
+
+func (m *hubHost) address(string, netip.Addr) (netip.Addr, error) { return m.addr, nil }
+func (m *hubHost) facing(netip.Addr) (string, error)              { return "lan", nil }
+
+func (m *hubHost) transmit(string, netip.Addr, socketOptions) (conn, error) {
+	m.hub.mu.Lock()
+	defer m.hub.mu.Unlock()
+	m.hub.port++
+	return m.attach(&hubConn{at: netip.AddrPortFrom(m.addr, m.hub.port)}), nil
+}
+
+func (m *hubHost) join(_ string, group netip.AddrPort, sources []netip.Addr, _ socketOptions) (conn, error) {
+	m.hub.mu.Lock()
+	defer m.hub.mu.Unlock()
+	return m.attach(&hubConn{at: group, sources: sources}), nil
+}
+
+// attach puts a socket on the LAN; hub.mu is held.
+func (m *hubHost) attach(c *hubConn) *hubConn {
+	c.host, c.queue, c.gone = m, make(chan packet, 8192), make(chan struct{})
+	m.hub.conns = append(m.hub.conns, c)
+	return c
+}
+
+// hubConn is a socket on the LAN.
+type hubConn struct {
+	host    *hubHost
+	at      netip.AddrPort
+	sources []netip.Addr
+	queue   chan packet
+	gone    chan struct{}
+	drops   uint64 // hub.mu guards it
+}
+
+func (c *hubConn) local() netip.AddrPort { return c.at }
+
+func (c *hubConn) dropped() uint64 {
+	c.host.hub.mu.Lock()
+	defer c.host.hub.mu.Unlock()
+	return c.drops
+}
+
+func (c *hubConn) close() error {
+	h := c.host.hub
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if i := slices.Index(h.conns, c); i >= 0 {
+		h.conns = slices.Delete(h.conns, i, i+1)
+		close(c.gone)
+	}
+	return nil
+}
+
+func (c *hubConn) send(packets [][]byte, to netip.AddrPort) error {
+	h := c.host.hub
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	select {
+	case <-c.gone:
+		return net.ErrClosed
+	default:
+	}
+	for _, p := range packets {
+		h.bytes[c.host.addr] += int64(len(p) + headers(to.Addr()))
+		h.deliver(slices.Clone(p), c.at, to)
+	}
+	return nil
+}
+
+// deliver gives a packet to those who listen; h.mu is held. Receivers share its
+// bytes and do not change them.
+func (h *hub) deliver(p []byte, from, to netip.AddrPort) {
+	lost := map[*hubHost]bool{}
+	for _, c := range h.conns {
+		if c.at != to || len(c.sources) > 0 && !slices.Contains(c.sources, from.Addr()) {
+			continue
+		}
+		if _, ok := lost[c.host]; !ok {
+			lost[c.host] = c.host.dice.Float64() < c.host.loss || c.host.deaf && to.Addr().IsMulticast()
+		}
+		if lost[c.host] {
+			continue
+		}
+		select {
+		case c.queue <- packet{p, from}:
+		default:
+			c.drops++
+		}
+	}
+}
+
+func (c *hubConn) receive(into []packet) (int, error) {
+	n := 0
+	put := func(p packet) {
+		if len(p.data) > cap(into[n].data) {
+			panic(fmt.Sprintf("packet of %d bytes for a buffer of %d", len(p.data), cap(into[n].data)))
+		}
+		into[n].data = append(into[n].data[:0], p.data...)
+		into[n].from = p.from
+		n++
+	}
+	select {
+	case p := <-c.queue:
+		put(p)
+	case <-c.gone:
+		return 0, net.ErrClosed
+	}
+	for n < len(into) {
+		select {
+		case p := <-c.queue:
+			put(p)
+		default:
+			return n, nil
+		}
+	}
+	return n, nil
+}
