@@ -2,6 +2,7 @@ package multicast
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -253,4 +254,9 @@ func whole(t *testing.T, sink *contenttest.Sink, data []byte) {
 	if faults := sink.Faults(); len(faults) > 0 {
 		t.Errorf("%d broken promises, first: %s", len(faults), faults[0])
 	}
+}
+
+// serverTLS is how the box speaks TLS to its agents.
+func serverTLS(cert tls.Certificate) *tls.Config {
+	return &tls.Config{MinVersion: tls.VersionTLS13, Certificates: []tls.Certificate{cert}}
 }

@@ -1,0 +1,6 @@
+//go:build race
+
+package multicast
+
+// raceOn says that the race detector makes everything some ten times slower.
+const raceOn = true
