@@ -3,6 +3,7 @@ package peering
 import (
 	"cmp"
 	"maps"
+	"net/netip"
 	"slices"
 	"sync"
 	"time"
@@ -80,8 +81,10 @@ type Stats struct {
 	Wasted int64 `json:"wasted"`
 	Up     int64 `json:"up"`
 	// Faults counts pieces that failed their hash, by the address of a peer that
-	// took part; at most 256 addresses.
+	// took part, honest ones included; at most 256 addresses. Banned lists those
+	// that were to blame.
 	Faults   map[string]int64 `json:"faults"`
+	Banned   []string         `json:"banned"`
 	Torrents []Torrent        `json:"torrents"`
 }
 
@@ -101,6 +104,13 @@ func (s *Swarm) Stats() Stats {
 	slices.SortFunc(st.Torrents, func(a, b Torrent) int {
 		return cmp.Or(b.Added.Compare(a.Added), cmp.Compare(a.InfoHash, b.InfoHash))
 	})
+	for _, text := range s.client.BadPeerIPs() {
+		if ip, err := netip.ParseAddr(text); err == nil {
+			st.Banned = append(st.Banned, ip.Unmap().String())
+		}
+	}
+	slices.Sort(st.Banned)
+	st.Banned = slices.Compact(st.Banned) // the client knows an IPv4 address in two forms
 	total := s.client.Stats()
 	st.Down = total.BytesReadUsefulData.Int64()
 	st.Wasted = total.BytesReadData.Int64() - st.Down

@@ -1,0 +1,214 @@
+package peering
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"net/netip"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/anacrolix/torrent"
+	"github.com/anacrolix/torrent/metainfo"
+)
+
+func TestConnectionsStayWithinTheBudget(t *testing.T) {
+	const seeds, most = 40, 6
+	files := set{"disk.img": random(30, 4<<20)}
+	text, mi := build(t, "disk.img", files, 64<<10, modes["v1"])
+	var clients []*torrent.Client
+	for i := range seeds {
+		clients = append(clients, seedFrom(t, fmt.Sprintf("127.0.1.%d", i+1), files["disk.img"], mi))
+	}
+	b := newBox(t, func(c *Config) { c.MaxConnections, c.MaxHalfOpen = most, 4 })
+	snap := b.add(text, clients...)
+	for _, c := range clients { // and they come by themselves
+		c.Torrents()[0].AddPeers([]torrent.PeerInfo{{Addr: torrent.StringAddr(b.addr())}})
+	}
+	until(t, "the torrent is complete", func() bool {
+		established := 0
+		for _, c := range clients {
+			established += c.Torrents()[0].Stats().ActivePeers
+		}
+		if st := b.swarm.Stats(); st.Outside > most || st.Reserved > most {
+			t.Fatalf("%d connections, %d reserved", st.Outside, st.Reserved)
+		}
+		return b.torrent(snap.InfoHash).State == StateComplete
+	})
+	if st := b.swarm.Stats(); st.Peak > most || st.Peak < 2 {
+		t.Errorf("peak of %d connections", st.Peak)
+	}
+	b.holds("btih:"+snap.InfoHash+"/disk.img", files["disk.img"])
+}
+
+// seedFrom starts a seed that has its bytes in memory.
+func seedFrom(t *testing.T, host string, data []byte, mi *metainfo.MetaInfo) *torrent.Client {
+	t.Helper()
+	cfg := peerConfig(host, t.TempDir())
+	cfg.DefaultStorage = memory(data)
+	c, err := torrent.NewClient(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { c.Close() })
+	if _, err := c.AddTorrent(mi); err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+func TestLANPeersAreNotCounted(t *testing.T) {
+	files := set{"disk.img": random(31, 1<<20)}
+	text, mi := build(t, "disk.img", files, 64<<10, modes["hybrid"])
+	s := seed(t, "127.0.0.1", "disk.img", files, mi)
+	b := newBox(t, func(c *Config) { c.LAN = loopback })
+	b.complete(b.add(text, s).InfoHash)
+	if st := b.swarm.Stats(); st.Peak != 0 {
+		t.Errorf("peak of %d connections outside", st.Peak)
+	}
+}
+
+func TestGuardRefusesPeers(t *testing.T) {
+	files := set{"disk.img": random(32, 1<<20)}
+	text, mi := build(t, "disk.img", files, 64<<10, modes["v1"])
+	s := seed(t, "127.0.0.1", "disk.img", files, mi)
+	b := newBox(t, nil)
+	b.stop()
+	asked := make(chan string, 100)
+	b.dial = func(_ context.Context, network, addr string) (net.Conn, error) {
+		select {
+		case asked <- network + " " + addr:
+		default:
+		}
+		return nil, fmt.Errorf("connect to %s: refused", addr)
+	}
+	b.start()
+	b.add(text, s)
+	for _, want := range []string{"tcp " + tcpAddr(s), "udp " + tcpAddr(s)} {
+		if got := <-asked; got != want {
+			t.Errorf("asked for %q, want %q", got, want)
+		}
+	}
+	if got := sent(s); got != 0 {
+		t.Errorf("%d bytes came all the same", got)
+	}
+}
+
+func TestPeerThatIsAwayIsTriedAgain(t *testing.T) {
+	files := set{"disk.img": random(33, 1<<20)}
+	text, mi := build(t, "disk.img", files, 64<<10, modes["v1"])
+	reserved, err := net.Listen("tcp", "127.0.0.7:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	addr := reserved.Addr().(*net.TCPAddr)
+	_ = reserved.Close()
+	b := newBox(t, nil)
+	snap := b.add(text)
+	b.share(snap.InfoHash).t.AddPeers([]torrent.PeerInfo{{Addr: torrent.StringAddr(addr.String())}})
+	until(t, "the peer was missed", func() bool {
+		b.swarm.book.mu.Lock()
+		defer b.swarm.book.mu.Unlock()
+		return len(b.swarm.book.peers) > 0
+	})
+	cfg := peerConfig("127.0.0.7", t.TempDir())
+	cfg.SetListenAddr(addr.String())
+	cfg.DefaultStorage = memory(files["disk.img"])
+	c, err := torrent.NewClient(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { c.Close() })
+	if _, err := c.AddTorrent(mi); err != nil {
+		t.Fatal(err)
+	}
+	b.complete(snap.InfoHash)
+}
+
+func TestOnlyUTPPeerIsReached(t *testing.T) {
+	files := set{"disk.img": random(34, 1<<20)}
+	text, mi := build(t, "disk.img", files, 64<<10, modes["v1"])
+	cfg := peerConfig("127.0.0.8", t.TempDir())
+	cfg.DisableTCP = true
+	cfg.DefaultStorage = memory(files["disk.img"])
+	c, err := torrent.NewClient(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { c.Close() })
+	if _, err := c.AddTorrent(mi); err != nil {
+		t.Fatal(err)
+	}
+	b := newBox(t, nil)
+	b.complete(b.add(text, c).InfoHash)
+}
+
+func TestBudgetHandsSlotsOnInOrder(t *testing.T) {
+	freed := 0
+	b := newBudget(1, func() { freed++ })
+	if err := b.take(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if b.tryTake() {
+		t.Fatal("took a slot that is not there")
+	}
+	late, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := b.take(late); err == nil {
+		t.Fatal("took a slot after the deadline")
+	}
+	got := make(chan error, 1)
+	go func() { got <- b.take(t.Context()) }()
+	until(t, "somebody waits", func() bool { b.mu.Lock(); defer b.mu.Unlock(); return len(b.waiting) == 1 })
+	b.free()
+	if err := <-got; err != nil {
+		t.Fatal(err)
+	}
+	b.free()
+	if _, taken, _ := b.figures(); taken != 0 || freed != 2 {
+		t.Errorf("%d taken, %d freed", taken, freed)
+	}
+}
+
+func TestBookGivesUpInTheEnd(t *testing.T) {
+	b := newBook(time.Minute)
+	addr := netip.MustParseAddrPort("192.0.2.1:6881")
+	now := time.Now()
+	for i := range maxFailures {
+		b.failed(addr)
+		wait := time.Minute << i
+		if due := b.due(now.Add(wait - time.Second)); len(due) != 0 {
+			t.Errorf("failure %d: due too early", i+1)
+		}
+		if due := b.due(now.Add(wait + time.Hour)); len(due) != 1 {
+			t.Errorf("failure %d: due %v", i+1, due)
+		}
+	}
+	b.failed(addr)
+	if len(b.peers) != 0 {
+		t.Error("not given up")
+	}
+	for i := range 2 * maxContacts {
+		b.left(netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, 0, byte(i >> 8), byte(i)}), 1))
+	}
+	if len(b.peers) > maxContacts {
+		t.Errorf("%d peers remembered", len(b.peers))
+	}
+}
+
+func TestConfigNamesEveryFault(t *testing.T) {
+	err := Config{
+		Listen: "127.0.0.1:70000", MaxConnections: -1, MaxFiles: -2, LAN: []netip.Prefix{{}},
+		BoxURL: "ftp://x", Trackers: []string{"nonsense"},
+	}.Validate()
+	for _, want := range []string{
+		`peering.dir: no directory named`, `peering.listen: "70000" is not a port`, `peering.max_connections: -1 is negative`,
+		`peering.max_files: -2 is negative`, `peering.lan: has a network that is not valid`, `peering.box_url: "ftp://x" is not a URL`,
+		`peering.trackers: "nonsense" is not a URL`,
+	} {
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("error %v lacks %q", err, want)
+		}
+	}
+}
