@@ -33,7 +33,9 @@ const (
 
 // hashCost is what a guess costs: OWASP's advice for argon2id, small enough for
 // a home gateway.
-var hashCost = argon2id.Params{Memory: 19 << 10, Iterations: 2, Parallelism: 1, SaltLength: 16, KeyLength: 32}
+func hashCost() argon2id.Params {
+	return argon2id.Params{Memory: 19 << 10, Iterations: 2, Parallelism: 1, SaltLength: 16, KeyLength: 32}
+}
 
 // What setting a password is refused for.
 var (
@@ -45,7 +47,8 @@ var (
 // account is the one account: its token, its password, and before there is a
 // password the setup code.
 type account struct {
-	dir string
+	dir  string
+	cost argon2id.Params
 
 	// hashing is held while a password is hashed: one at a time bounds memory.
 	hashing sync.Mutex
@@ -171,7 +174,7 @@ func (a *account) setPassword(code, password string) error {
 	case subtle.ConstantTimeCompare([]byte(plainCode(code)), []byte(plainCode(want))) != 1:
 		return errWrongCode
 	}
-	hash, err := argon2id.CreateHash(password, &hashCost)
+	hash, err := argon2id.CreateHash(password, &a.cost)
 	if err != nil {
 		return fmt.Errorf("set password: %w", err)
 	}

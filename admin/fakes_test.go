@@ -231,6 +231,7 @@ func newServer(t *testing.T, cfg Config, parts Parts) *Server {
 	if err != nil {
 		t.Fatal(err)
 	}
+	s.account.cost.Memory, s.account.cost.Iterations = 64, 1
 	if err := s.open("test"); err != nil {
 		t.Fatal(err)
 	}

@@ -103,7 +103,7 @@ func New(cfg Config, log *slog.Logger, parts Parts) (*Server, error) {
 	}
 	s := &Server{
 		cfg: cfg, log: log, parts: parts, started: time.Now(), pages: pages, rates: &rates{},
-		account: &account{dir: cfg.DataDir}, sessions: newSessions(cfg.Session), throttle: newThrottle(),
+		account: &account{dir: cfg.DataDir, cost: hashCost()}, sessions: newSessions(cfg.Session), throttle: newThrottle(),
 		streams: make(chan struct{}, maxStreams),
 	}
 	if s.handler, err = s.routes(); err != nil {
