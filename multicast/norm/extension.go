@@ -77,7 +77,7 @@ func (e Extensions) FTI(fec FECID) (FTI, bool) {
 		length = 16
 	}
 	ext := e.find(extFTI, length)
-	if ext == nil {
+	if ext == nil || fec.payloadIDLen() == 0 {
 		return FTI{}, false
 	}
 	f := FTI{Size: int64(binary.BigEndian.Uint64(ext) & maxObjectSize)}

@@ -99,6 +99,9 @@ func (o *rxObject) announce(scheme FECID, flags uint8, ext Extensions, trusted b
 	if o.ended() {
 		return true
 	}
+	if scheme.payloadIDLen() == 0 {
+		return false
+	}
 	// With authentication the INFO is what vouches for the rest.
 	if flags&FlagInfo != 0 || o.src.r.cfg.Auth != nil {
 		o.hasInfo = true

@@ -25,8 +25,9 @@ type Object struct {
 	Content io.ReaderAt
 	// Size in bytes, 1 to 2^48-1 (and at most 2^24 blocks).
 	Size int64
-	// Info is the payload of NORM_INFO, empty for none. With the Auth field
-	// and 16 bytes it must fit into a segment.
+	// Info is the payload of NORM_INFO, empty for none. With the Auth extension
+	// and 16 bytes it must fit into a segment. It is required with Auth, for
+	// it is what vouches for the object's size.
 	Info []byte
 }
 
@@ -107,6 +108,9 @@ func (s *Sender) Add(o Object) (ObjectID, error) {
 	}
 	if limit := s.cfg.SegmentSize - s.authLen() - 16; len(o.Info) > limit {
 		return 0, fmt.Errorf("add object: information of %d bytes, want at most %d", len(o.Info), limit)
+	}
+	if s.cfg.Auth != nil && len(o.Info) == 0 {
+		return 0, errors.New("add object: information is needed for authentication")
 	}
 	id := s.next
 	s.next++

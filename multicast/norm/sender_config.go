@@ -53,8 +53,8 @@ type SenderConfig struct {
 	// InfoInterval is the time between repeats of NORM_INFO (1 s); the first
 	// repeats come faster, doubling from one GRTT.
 	InfoInterval time.Duration
-	// ProbeMin is the time between CMD(CC) probes (1 s). With NoRateFeedback it
-	// grows to ProbeMax (30 s).
+	// ProbeMin is the time between CMD(CC) probes (1 s); the first ones come
+	// faster. With NoRateFeedback it grows to ProbeMax (30 s).
 	ProbeMin, ProbeMax time.Duration
 	// NoRateFeedback leaves EXT_RATE out of probes: receivers then send no
 	// ACK(CC), and no loss fraction is known.

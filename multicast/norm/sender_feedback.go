@@ -49,7 +49,9 @@ func (s *Sender) runProbe(now time.Time, b []byte) []byte {
 	p.peak = 0
 	switch {
 	case p.interval == 0:
-		p.interval = s.cfg.ProbeMin
+		p.interval = min(5*p.grtt, s.cfg.ProbeMin)
+	case p.interval < s.cfg.ProbeMin:
+		p.interval = min(p.interval*3/2, s.cfg.ProbeMin)
 	case s.cfg.NoRateFeedback:
 		p.interval = min(p.interval*3/2, s.cfg.ProbeMax)
 	}

@@ -10,6 +10,7 @@ func (s *Sender) handleNack(now time.Time, m *Nack, unicast bool) {
 	}
 	s.repair.nack++
 	s.repair.raised, s.repair.budget = false, maxRepairBlocks
+	s.repair.crossing = s.crossing(m.Source)
 	asked := 0
 	for q := range m.Requests.All() {
 		asked += s.request(now, q)
@@ -27,6 +28,16 @@ func (s *Sender) handleNack(now time.Time, m *Nack, unicast bool) {
 		s.repair.end = now.Add(time.Duration(s.cfg.Backoff+1) * s.grtt())
 	}
 	s.repair.advert = s.repair.advert || unicast
+}
+
+// crossing is how long a NACK and what it is about may have been on their way:
+// twice the receiver's round trip time, for queues vary, or one GRTT if that is
+// not known.
+func (s *Sender) crossing(from NodeID) time.Duration {
+	if r := s.receivers[from]; r != nil && r.RTT > 0 {
+		return min(2*r.RTT+time.Millisecond, s.grtt())
+	}
+	return s.grtt()
 }
 
 // request notes one request and gives the number of symbols it is about.

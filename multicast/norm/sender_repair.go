@@ -21,6 +21,9 @@ type repairState struct {
 	nack    uint64      // counts NACKs, to tell requests of one from the next's
 	raised  bool        // the NACK being read asked for something new
 	budget  int         // blocks that the NACK being read may still touch
+	// What was sent this short before the NACK being read had not arrived when
+	// it was made.
+	crossing time.Duration
 
 	advert   bool      // a request came by unicast: others should hear of it
 	advertAt time.Time // when REPAIR_ADV was sent last
@@ -64,7 +67,7 @@ func (s *Sender) block(o *txObject, number uint32, now time.Time) *txBlock {
 		s.repair.history = append(s.repair.history, k)
 	}
 	// A request that crossed with a repair cannot have known of it.
-	if !k.sentAt.IsZero() && now.Sub(k.sentAt) < s.grtt() {
+	if !k.sentAt.IsZero() && now.Sub(k.sentAt) < s.repair.crossing {
 		return nil
 	}
 	return k

@@ -2,7 +2,9 @@ package norm
 
 import (
 	"errors"
+	"maps"
 	"net/netip"
+	"slices"
 	"time"
 )
 
@@ -100,14 +102,16 @@ func (s *source) object(id ObjectID, trusted bool) *rxObject {
 
 // slide keeps no more than MaxObjects objects in mind.
 func (s *source) slide() {
-	for s.high.Distance(s.low) >= s.r.cfg.MaxObjects {
-		s.abandon(s.low, errWindow)
-		s.skipEnded()
-	}
-	for id := range s.objects {
-		if s.high.Distance(id) >= s.r.cfg.MaxObjects {
+	first := s.high - ObjectID(s.r.cfg.MaxObjects-1)
+	for _, id := range slices.Sorted(maps.Keys(s.objects)) {
+		if id.Before(first) {
+			s.abandon(id, errWindow)
 			delete(s.objects, id)
 		}
+	}
+	if s.low.Before(first) {
+		s.low = first
+		s.skipEnded()
 	}
 }
 
