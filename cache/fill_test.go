@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -249,26 +250,46 @@ func TestLayerRefutesAndNextSourceMends(t *testing.T) {
 	}
 }
 
+// TestBadBlockProvedByManyAtOnce has eight goroutines meet at a bad block; the
+// one that is told brings it again, and what was proved since stays.
 func TestBadBlockProvedByManyAtOnce(t *testing.T) {
 	t.Parallel()
 	s := open(t, Config{})
 	data := noise(6, 2*mib)
 	layer, id := proof(t, data)
-	bad := bytes.Clone(data)
+	bad := bytes.Clone(data[:mib])
 	bad[5] ^= 1
-	for round := range 8 {
+	for round := range 10 {
 		f := create(t, s, "a", content.Object{ID: id, Size: id.Size, Layer: layer})
 		f.Start(source{"crowd", func(_ context.Context, sink content.Sink) error {
-			if _, err := sink.WriteAt(bad[:mib], 0); err != nil {
+			if _, err := sink.WriteAt(bad, 0); err != nil {
 				return err
 			}
+			f.mu.Lock()
+			f.arrived.Add(content.Range{End: mib}) // as eight Accepts leave it when the last ones meet
+			f.mu.Unlock()
 			var wg sync.WaitGroup
-			for i := range int64(8) {
-				wg.Go(func() { _ = sink.Accept(content.Range{Off: i * mib / 8, End: (i + 1) * mib / 8}) })
+			var told atomic.Int32
+			for range 8 {
+				wg.Go(func() {
+					if f.prove(0, "crowd") != nil {
+						told.Add(1)
+						if err := bring(sink, data, content.Range{End: mib}); err != nil {
+							t.Error(err)
+						}
+					}
+				})
 			}
 			wg.Wait()
-			if missing := sink.Missing(); len(missing) != 1 || missing[0].Off != 0 {
-				t.Errorf("round %d: missing is %v", round, missing)
+			if told.Load() != 1 {
+				t.Errorf("round %d: %d were told of one bad block", round, told.Load())
+			}
+			f.mu.Lock()
+			defer f.mu.Unlock()
+			for _, r := range f.readable {
+				if !f.arrived.Covers(r) {
+					t.Errorf("round %d: %s is readable, and missing", round, r)
+				}
 			}
 			return nil
 		}}, from("friend", data, mib/4))
@@ -437,5 +458,40 @@ func TestNobodyHasIt(t *testing.T) {
 	}
 	if _, err := s.Read(f.Num()); !errors.Is(err, ErrIncomplete) {
 		t.Errorf("reading it gave %v", err)
+	}
+}
+
+// TestAcceptWaitsForWrites holds a write up: what is accepted meanwhile may
+// still change, so no reader may have it.
+func TestAcceptWaitsForWrites(t *testing.T) {
+	s := open(t, Config{})
+	data := noise(11, mib)
+	layer, id := proof(t, data)
+	for name, object := range map[string]content.Object{
+		"plain":  {Size: mib},
+		"proved": {ID: id, Size: mib, Layer: layer},
+	} {
+		f := create(t, s, name, object)
+		f.Start(source{"slow", func(_ context.Context, sink content.Sink) error {
+			if _, err := sink.WriteAt(data, 0); err != nil {
+				return err
+			}
+			f.writing.RLock() // as a second write has it
+			accepted := make(chan error)
+			go func() { accepted <- sink.(*tap).accept(content.Range{End: mib}, "slow") }()
+			for len(sink.Missing()) > 0 {
+				time.Sleep(time.Millisecond)
+			}
+			time.Sleep(20 * time.Millisecond) // time to do it wrong
+			if n := f.here(); n != 0 {
+				t.Errorf("%s: %d bytes are readable while they are written", name, n)
+			}
+			f.writing.RUnlock()
+			return <-accepted
+		}})
+		<-f.Done()
+		if f.Err() != nil {
+			t.Fatal(f.Err())
+		}
 	}
 }
