@@ -202,6 +202,11 @@ type agent struct {
 // data is what the box's HTTP side would give.
 func (b *box) agent(i int, loss float64, data []byte) *agent {
 	b.t.Helper()
+	return b.agentWith(CatcherConfig{}, i, loss, data)
+}
+
+func (b *box) agentWith(cfg CatcherConfig, i int, loss float64, data []byte) *agent {
+	b.t.Helper()
 	name := fmt.Sprintf("pc-%d", i)
 	a := &agent{host: b.hub.host(fmt.Sprintf("10.0.%d.%d", 1+i/200, 1+i%200), loss, uint64(i)+77)}
 	var err error
@@ -210,7 +215,7 @@ func (b *box) agent(i int, loss float64, data []byte) *agent {
 	if err != nil {
 		b.t.Fatal(err)
 	}
-	if a.catcher, err = newCatcher(CatcherConfig{}, a.line, a.host, testLog()); err != nil {
+	if a.catcher, err = newCatcher(cfg, a.line, a.host, testLog()); err != nil {
 		b.t.Fatal(err)
 	}
 	a.member = NewMember(a.line, a.catcher, func(content.ID) content.Source {

@@ -17,8 +17,9 @@ var errTrayClosed = errors.New("session is over")
 // into long writes; those that fill gaps behind are written at once. What is
 // written is accepted; the object's layer proves it.
 type tray struct {
-	sink   content.Sink
-	extent content.Range
+	sink    content.Sink
+	extent  content.Range
+	missing content.Ranges // of the object, when the session was joined
 
 	at     int64 // where the buffer begins in the object
 	buf    []byte
@@ -31,7 +32,11 @@ type tray struct {
 }
 
 func newTray(sink content.Sink, extent content.Range) *tray {
-	return &tray{sink: sink, extent: extent, at: extent.Off, buf: make([]byte, traySize)}
+	t := &tray{sink: sink, extent: extent, at: extent.Off, buf: make([]byte, traySize)}
+	for _, gap := range sink.Missing() {
+		t.missing.Add(gap.Clip(extent))
+	}
+	return t
 }
 
 // WriteAt implements norm.Sink; off counts from the extent's start.
@@ -95,17 +100,21 @@ func (t *tray) flush() error {
 	return t.err
 }
 
-// write hands bytes of the object to the sink. A block that its hash refutes is
-// no error here: it is missing again, and another Source brings it.
+// write hands the sink those bytes of r that it missed. A block that its hash
+// refutes is no error here: it is missing again, and another Source brings it.
 func (t *tray) write(p []byte, r content.Range) error {
-	_, err := t.sink.WriteAt(p, r.Off)
-	if err == nil {
-		err = t.sink.Accept(r)
+	for _, part := range t.missing.Within(r) {
+		if _, t.err = t.sink.WriteAt(p[part.Off-r.Off:part.End-r.Off], part.Off); t.err != nil {
+			return t.err
+		}
+		err := t.sink.Accept(part)
+		if errors.Is(err, content.ErrBadPiece) {
+			t.bad++
+			continue
+		}
+		if t.err = err; err != nil {
+			return err
+		}
 	}
-	if errors.Is(err, content.ErrBadPiece) {
-		t.bad++
-		err = nil
-	}
-	t.err = err
-	return err
+	return nil
 }
