@@ -1,0 +1,117 @@
+package main
+
+import (
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"net/netip"
+	"path/filepath"
+
+	"github.com/cistern-edge/cistern/admin"
+	"github.com/cistern-edge/cistern/admin/config"
+	"github.com/cistern-edge/cistern/cache/origin"
+	"github.com/cistern-edge/cistern/cache/proxy"
+	"github.com/cistern-edge/cistern/multicast"
+	"github.com/cistern-edge/cistern/peering"
+)
+
+// This file hands each part its section of the configuration.
+
+func proxyConfig(cfg config.Proxy, address string, dialer *origin.Dialer, desk http.Handler, certificate tls.Certificate) proxy.Config {
+	out := proxy.Config{
+		Listen: cfg.Listen, Address: address, Dial: dialer.DialContext, Secure: desk,
+		TLS: &tls.Config{Certificates: []tls.Certificate{certificate}, MinVersion: tls.VersionTLS13},
+	}
+	for _, p := range cfg.Clients {
+		out.Clients = append(out.Clients, p.String())
+	}
+	return out
+}
+
+func swarmConfig(cfg config.Config, address string) peering.Config {
+	return peering.Config{
+		Dir: filepath.Join(cfg.Store.Dir, "torrents"), Listen: cfg.Peering.Listen,
+		MaxConnections: cfg.Peering.MaxConnections, UploadRate: uploadRate(cfg.Peering.Upload),
+		LAN: lanNetworks(cfg.Peering.LAN), DHT: cfg.Peering.DHT, BoxURL: "http://" + address,
+	}
+}
+
+// uploadRate turns bits a second with 0 for "no bound" into what peering takes.
+func uploadRate(rate config.Rate) int64 {
+	if rate == 0 {
+		return -1
+	}
+	return int64(rate) / 8
+}
+
+// lanNetworks are the networks named, or the private ones.
+func lanNetworks(named []netip.Prefix) []netip.Prefix {
+	if len(named) > 0 {
+		return named
+	}
+	var private []netip.Prefix
+	for _, s := range []string{"127.0.0.0/8", "10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "169.254.0.0/16", "::1/128", "fc00::/7", "fe80::/10"} {
+		private = append(private, netip.MustParsePrefix(s))
+	}
+	return private
+}
+
+func casterConfig(cfg config.Multicast) multicast.CasterConfig {
+	return multicast.CasterConfig{
+		Interfaces: cfg.Interfaces, Mode: multicast.Mode(cfg.Mode), Groups: cfg.GroupRange(),
+		Port: uint16(cfg.Port), TTL: cfg.TTL, Rate: int64(cfg.Rate),
+	}
+}
+
+func deskConfig(cfg config.Multicast) multicast.DeskConfig {
+	return multicast.DeskConfig{MinSize: int64(cfg.MinSize), MinAgents: cfg.MinAgents}
+}
+
+func adminConfig(cfg config.Config, address string) admin.Config {
+	return admin.Config{
+		Listen: cfg.Admin.Listen, DataDir: cfg.Store.Dir, Names: cfg.Admin.Names, Proxy: address, Version: version,
+	}
+}
+
+// destinations opens what the configuration opens.
+func destinations(named []config.Destination) ([]origin.Destination, error) {
+	var open []origin.Destination
+	var faults []error
+	for i, d := range named {
+		o, err := origin.ParseDestination(d.String())
+		if err != nil {
+			faults = append(faults, fmt.Errorf("proxy.allow_destinations[%d]: %w", i, err))
+		}
+		open = append(open, o)
+	}
+	return open, errors.Join(faults...)
+}
+
+// advertised is the host:port under which the LAN reaches the proxy: the
+// configured one, that of the listener, or the first address of this machine
+// that is not loopback.
+func advertised(cfg config.Proxy) string {
+	if cfg.Advertise != "" {
+		return cfg.Advertise
+	}
+	host, port, err := net.SplitHostPort(cfg.Listen)
+	if err != nil {
+		return cfg.Listen
+	}
+	if ip, err := netip.ParseAddr(host); err == nil && !ip.IsUnspecified() {
+		return cfg.Listen
+	}
+	addrs, err := net.InterfaceAddrs()
+	if err != nil {
+		return net.JoinHostPort("127.0.0.1", port)
+	}
+	for _, a := range addrs {
+		p, err := netip.ParsePrefix(a.String())
+		if err == nil && p.Addr().IsGlobalUnicast() {
+			return net.JoinHostPort(p.Addr().String(), port)
+		}
+	}
+	return net.JoinHostPort("127.0.0.1", port)
+}
