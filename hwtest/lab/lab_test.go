@@ -345,7 +345,7 @@ func TestLargeLabComesAndGoes(t *testing.T) {
 	_, countErr := link.Counters()
 	for i, err := range []error{
 		l.Up(t.Context()), link.SetUp(t.Context(), false), link.SetPath(lab.ToHost, lab.Path{}), countErr,
-		late.Do(func() error { return nil }), late.Sysctl("net/ipv4/ip_forward", "0"),
+		lan.SetQuerier(true), late.Do(func() error { return nil }), late.Sysctl("net/ipv4/ip_forward", "0"),
 	} {
 		if err == nil {
 			t.Errorf("call %d worked on a closed lab", i)

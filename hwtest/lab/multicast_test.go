@@ -46,7 +46,16 @@ func newGroupLAN(t *testing.T, group string, sw lab.SwitchConfig, member lab.Lin
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { g.socket.Close() })
-	time.Sleep(100 * time.Millisecond) // the kernel reports a membership some ms later
+	for sw.Snooping { // the test's own deadline bounds it
+		n, err := g.sw.Members(g.group.Addr())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if n == 1 {
+			break
+		}
+		time.Sleep(5 * time.Millisecond)
+	}
 	return g
 }
 
@@ -77,7 +86,8 @@ func (g *groupLAN) cast(t *testing.T, n int) (socket, member, bystander int) {
 	}
 	defer out.Close()
 	arrived := make(chan []int, 1)
-	go func() { arrived <- receive(g.socket) }()
+	sent := make(chan struct{})
+	go func() { arrived <- receive(g.socket, n, sent) }()
 	for i := range n {
 		if _, err := out.Write(make([]byte, 100)); err != nil {
 			t.Fatal(err)
@@ -86,7 +96,9 @@ func (g *groupLAN) cast(t *testing.T, n int) (socket, member, bystander int) {
 			time.Sleep(time.Millisecond)
 		}
 	}
+	close(sent)
 	socket = len(<-arrived)
+	time.Sleep(20 * time.Millisecond) // the other ports may be a little later
 	return socket, packets(t, atMember), packets(t, atBystander)
 }
 
@@ -117,9 +129,10 @@ func TestSnoopingKeepsGroupsFromNonMembers(t *testing.T) {
 			t.Parallel()
 			g := newGroupLAN(t, tc.group, tc.sw, lab.LinkConfig{})
 			socket, member, bystander := g.cast(t, n)
-			if socket != n || member != n || bystander != tc.bystander {
-				t.Errorf("member's socket %d, member %d, non-member %d; want %d, %d, %d",
-					socket, member, bystander, n, n, tc.bystander)
+			// The socket may overflow on a busy machine; the network layer does not.
+			if socket == 0 || member != n || bystander != tc.bystander {
+				t.Errorf("member's socket %d, member %d, non-member %d; want some, %d, %d",
+					socket, member, bystander, n, tc.bystander)
 			}
 		})
 	}
@@ -160,7 +173,7 @@ func TestWiFiLosesMulticastAndNotUnicast(t *testing.T) {
 	if _, member, bystander := g.cast(t, n); member != want || bystander != n {
 		t.Errorf("member on Wi-Fi got %d, on the cable %d; want %d, %d", member, bystander, want, n)
 	}
-	if got := datagrams(t, g.sender, g.member, 500, 100); len(got) != 500 {
+	if got := datagrams(t, g.sender, g.member, 500, 500, 100); len(got) != 500 {
 		t.Errorf("%d of 500 unicast datagrams arrived", len(got))
 	}
 	if c := counters(t, g.toMember).ToHost; int(c.Lost) != n-want || c.Overflow != 0 {

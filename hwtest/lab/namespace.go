@@ -119,6 +119,8 @@ func (n *namespace) prepare() error {
 		{"net/ipv4/igmp_max_memberships", "1024"},
 		{"net/ipv4/igmp_max_msf", "1024"},
 		{"net/ipv4/tcp_no_metrics_save", "1"},
+		{"net/ipv6/conf/all/disable_ipv6", "0"},
+		{"net/ipv6/conf/default/disable_ipv6", "0"},
 		{"net/ipv6/conf/all/accept_dad", "0"},
 		{"net/ipv6/conf/default/accept_dad", "0"},
 		{"net/ipv6/conf/default/accept_ra", "0"},

@@ -19,8 +19,9 @@ import (
 )
 
 // datagrams sends n numbered datagrams of size bytes from one host to a port of
-// another and tells which numbers arrived, in order of arrival.
-func datagrams(t *testing.T, from, to *lab.Host, n, size int) []int {
+// another and tells which numbers arrived, in order of arrival. It waits for no
+// more than enough of them.
+func datagrams(t *testing.T, from, to *lab.Host, n, enough, size int) []int {
 	t.Helper()
 	in, err := to.ListenPacket("udp4", ":9000")
 	if err != nil {
@@ -35,7 +36,8 @@ func datagrams(t *testing.T, from, to *lab.Host, n, size int) []int {
 	defer out.Close()
 	greet(t, to, from)
 	arrived := make(chan []int, 1)
-	go func() { arrived <- receive(in) }()
+	sent := make(chan struct{})
+	go func() { arrived <- receive(in, enough, sent) }()
 	payload := make([]byte, size)
 	for i := range n {
 		binary.BigEndian.PutUint32(payload, uint32(i))
@@ -46,6 +48,7 @@ func datagrams(t *testing.T, from, to *lab.Host, n, size int) []int {
 			time.Sleep(time.Millisecond) // stay within a small receive buffer
 		}
 	}
+	close(sent)
 	return <-arrived
 }
 
@@ -81,18 +84,27 @@ func greet(t *testing.T, from, to *lab.Host) {
 	}
 }
 
-// receive reads until nothing has come for a while.
-func receive(in net.PacketConn) []int {
+// receive reads numbers until there are enough, or all are sent and nothing has
+// come for a while.
+func receive(in net.PacketConn, enough int, sent <-chan struct{}) []int {
 	var got []int
 	buf := make([]byte, 2000)
-	for {
-		_ = in.SetReadDeadline(time.Now().Add(400 * time.Millisecond))
+	for len(got) < enough {
+		last := false
+		select {
+		case <-sent:
+			last = true
+		default:
+		}
+		_ = in.SetReadDeadline(time.Now().Add(500 * time.Millisecond))
 		n, _, err := in.ReadFrom(buf)
-		if errors.Is(err, os.ErrDeadlineExceeded) || n < 4 {
+		if err == nil && n >= 4 {
+			got = append(got, int(binary.BigEndian.Uint32(buf)))
+		} else if last || !errors.Is(err, os.ErrDeadlineExceeded) {
 			return got
 		}
-		got = append(got, int(binary.BigEndian.Uint32(buf)))
 	}
+	return got
 }
 
 // transfer sends n bytes by TCP and tells the goodput seen by the receiver.
@@ -126,50 +138,56 @@ func transfer(t testing.TB, from, to *lab.Host, n int) (bitsPerSecond float64) {
 	return float64(n) * 8 / time.Since(began).Seconds()
 }
 
+// holds checks that a transfer runs below rate, always, and above a share of it
+// unless the machine is too busy three times.
+func holds(t *testing.T, from, to *lab.Host, n int, atLeast, atMost float64) {
+	t.Helper()
+	var got float64
+	for range 3 {
+		got = transfer(t, from, to, n)
+		t.Logf("%s to %s: %.2f Mbit/s", from.Name(), to.Name(), got/1e6)
+		if got > atMost {
+			t.Errorf("%.2f Mbit/s, want at most %.2f", got/1e6, atMost/1e6)
+		}
+		if got >= atLeast {
+			return
+		}
+	}
+	t.Errorf("%.2f Mbit/s, want at least %.2f", got/1e6, atLeast/1e6)
+}
+
 func TestRateHoldsInBothDirections(t *testing.T) {
 	for name, tc := range map[string]struct {
 		cfg   lab.LinkConfig
 		needs []lab.Need
 	}{
-		"kernel": {cfg: lab.LinkConfig{ToHost: lab.Path{Rate: 40 * lab.Mbit}, FromHost: lab.Path{Rate: 20 * lab.Mbit}}},
+		"kernel": {cfg: lab.LinkConfig{ToHost: lab.Path{Rate: 10 * lab.Mbit}, FromHost: lab.Path{Rate: 5 * lab.Mbit}}},
 		"wire": {lab.LinkConfig{
-			ToHost:   lab.Path{Rate: 40 * lab.Mbit, Delay: time.Millisecond},
-			FromHost: lab.Path{Rate: 20 * lab.Mbit},
+			ToHost:   lab.Path{Rate: 10 * lab.Mbit, Delay: time.Millisecond},
+			FromHost: lab.Path{Rate: 5 * lab.Mbit},
 		}, []lab.Need{lab.Wires}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			p := newPair(t, tc.cfg, tc.needs...)
-			for _, way := range []struct {
-				from, to *lab.Host
-				rate     float64
-			}{{p.a, p.b, 40e6}, {p.b, p.a, 20e6}} {
-				got := transfer(t, way.from, way.to, 3_000_000)
-				t.Logf("%s to %s: %.1f Mbit/s", way.from.Name(), way.to.Name(), got/1e6)
-				// Headers take 4 %; the bucket and the queue let a little more through.
-				if got > 1.05*way.rate || got < 0.7*way.rate {
-					t.Errorf("%.1f Mbit/s over a path of %.0f", got/1e6, way.rate/1e6)
-				}
-			}
+			// Headers take 4 %; the bucket lets a little more through at first.
+			holds(t, p.a, p.b, 750_000, 0.6*10e6, 1.05*10e6)
+			holds(t, p.b, p.a, 500_000, 0.6*5e6, 1.05*5e6)
 		})
 	}
 }
 
 func TestRateIsChangedAndLifted(t *testing.T) {
-	p := newPair(t, lab.LinkConfig{ToHost: lab.Path{Rate: 10 * lab.Mbit}})
-	if err := p.linkB.SetPath(lab.ToHost, lab.Path{Rate: 50 * lab.Mbit}); err != nil {
+	p := newPair(t, lab.LinkConfig{ToHost: lab.Path{Rate: lab.Mbit}})
+	if err := p.linkB.SetPath(lab.ToHost, lab.Path{Rate: 5 * lab.Mbit}); err != nil {
 		t.Fatal(err)
 	}
-	if got := transfer(t, p.a, p.b, 2_000_000); got < 25e6 || got > 55e6 {
-		t.Errorf("%.1f Mbit/s after a change to 50", got/1e6)
-	}
+	holds(t, p.a, p.b, 400_000, 2e6, 1.05*5e6)
 	for range 2 {
 		if err := p.linkB.SetPath(lab.ToHost, lab.Path{}); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if got := transfer(t, p.a, p.b, 20_000_000); got < 100e6 {
-		t.Errorf("%.1f Mbit/s after the limit was lifted", got/1e6)
-	}
+	holds(t, p.a, p.b, 5_000_000, 10e6, 1e12)
 	if err := p.linkB.SetPath(lab.ToHost, lab.Path{Delay: time.Millisecond}); err == nil {
 		t.Error("a veth took a delay")
 	}
@@ -189,7 +207,7 @@ func TestDelayIsKeptAndOrderToo(t *testing.T) {
 	if rtt := time.Since(began); rtt < 2*delay || rtt > 2*delay+time.Second {
 		t.Errorf("round trip took %v, want a little over %v", rtt, 2*delay)
 	}
-	got := datagrams(t, p.a, p.b, 1000, 100)
+	got := datagrams(t, p.a, p.b, 1000, 1000, 100)
 	if len(got) != 1000 || !slices.IsSorted(got) {
 		t.Errorf("%d of 1000 datagrams, sorted=%v", len(got), slices.IsSorted(got))
 	}
@@ -210,7 +228,7 @@ func TestWireLosesThePatternOfItsSeed(t *testing.T) {
 					want = append(want, i)
 				}
 			}
-			if got := datagrams(t, p.a, p.b, n, 100); !slices.Equal(got, want) {
+			if got := datagrams(t, p.a, p.b, n, len(want), 100); !slices.Equal(got, want) {
 				t.Errorf("%d datagrams arrived, the seed promises these %d", len(got), len(want))
 			}
 			c := counters(t, p.linkB).ToHost
@@ -232,7 +250,7 @@ func TestKernelLossHoldsItsFraction(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			p := newPair(t, lab.LinkConfig{ToHost: lab.Path{Loss: tc.loss}})
-			arrived := len(datagrams(t, p.a, p.b, n, 100))
+			arrived := len(datagrams(t, p.a, p.b, n, n, 100))
 			if got := 1 - float64(arrived)/n; math.Abs(got-tc.loss.Fraction) > tc.bound {
 				t.Errorf("lost %.4f, want %.2f within %.4f", got, tc.loss.Fraction, tc.bound)
 			}
@@ -243,7 +261,7 @@ func TestKernelLossHoldsItsFraction(t *testing.T) {
 			if err := p.linkB.SetPath(lab.ToHost, lab.Path{}); err != nil {
 				t.Fatal(err)
 			}
-			if arrived := len(datagrams(t, p.a, p.b, 500, 100)); arrived != 500 {
+			if arrived := len(datagrams(t, p.a, p.b, 500, 500, 100)); arrived != 500 {
 				t.Errorf("%d of 500 arrived after the loss was lifted", arrived)
 			}
 		})
@@ -252,10 +270,10 @@ func TestKernelLossHoldsItsFraction(t *testing.T) {
 
 func TestLossOfWhatAHostSends(t *testing.T) {
 	p := newPair(t, lab.LinkConfig{FromHost: lab.Path{Loss: lab.Loss{Kind: lab.Random, Fraction: 1}}})
-	if got := datagrams(t, p.b, p.a, 50, 100); len(got) != 0 {
+	if got := datagrams(t, p.b, p.a, 50, 50, 100); len(got) != 0 {
 		t.Errorf("%d datagrams passed a path that loses all", len(got))
 	}
-	if got := datagrams(t, p.a, p.b, 50, 100); len(got) != 50 {
+	if got := datagrams(t, p.a, p.b, 50, 50, 100); len(got) != 50 {
 		t.Errorf("%d of 50 datagrams arrived the other way", len(got))
 	}
 	if c := counters(t, p.linkB); c.FromHost.Lost != 51 || c.ToHost.Lost != 0 {
@@ -277,7 +295,7 @@ func TestCountersAgreeWithWhatWasSent(t *testing.T) {
 		t.Fatal(err)
 	}
 	before := counters(t, p.linkB).ToHost
-	if got := datagrams(t, p.a, p.b, n, size); len(got) != n {
+	if got := datagrams(t, p.a, p.b, n, n, size); len(got) != n {
 		t.Fatalf("%d of %d arrived", len(got), n)
 	}
 	after := counters(t, p.linkB).ToHost

@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"net/netip"
 	"sync"
 	"time"
@@ -127,9 +128,15 @@ func (s *Switch) make() error {
 // waits for the memberships it knows to age out, and may then starve members:
 // the black hole a LAN falls into when its querier dies.
 func (s *Switch) SetQuerier(on bool) error {
+	if err := s.lab.alive(); err != nil {
+		return fmt.Errorf("set querier of switch %s: %w", s.name, err)
+	}
 	var enable byte
 	if on {
 		enable = 1
+		if err := s.addLinkLocal(); err != nil {
+			return fmt.Errorf("set querier of switch %s: %w", s.name, err)
+		}
 	}
 	ticks := uint64(queryResponse / (10 * time.Millisecond)) // USER_HZ
 	err := s.ns.do(func() error {
@@ -150,6 +157,27 @@ func (s *Switch) SetQuerier(on bool) error {
 	defer s.mu.Unlock()
 	s.hasQuerier = on
 	s.effectual = time.Now().Add(queryResponse + 50*time.Millisecond)
+	return nil
+}
+
+// addLinkLocal gives the bridge the link-local address of its MAC at once. The
+// kernel would wait for a first port, and an MLD querier without an address
+// stays silent until its next turn.
+func (s *Switch) addLinkLocal() error {
+	bridge, err := s.ns.nl.LinkByIndex(s.bridge)
+	if err != nil {
+		return fmt.Errorf("find bridge: %w", err)
+	}
+	mac := bridge.Attrs().HardwareAddr
+	ip := net.IP{
+		0xfe, 0x80, 0, 0, 0, 0, 0, 0, // RFC 4291 appendix A
+		mac[0] ^ 2, mac[1], mac[2], 0xff, 0xfe, mac[3], mac[4], mac[5],
+	}
+	addr := &netlink.Addr{IPNet: &net.IPNet{IP: ip, Mask: net.CIDRMask(64, 128)}, Flags: unix.IFA_F_NODAD}
+	err = s.ns.nl.AddrAdd(bridge, addr)
+	if err != nil && !errors.Is(err, unix.EEXIST) {
+		return fmt.Errorf("add link-local address: %w", err)
+	}
 	return nil
 }
 
