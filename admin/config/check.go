@@ -93,8 +93,8 @@ func (m Multicast) check(f *Faults) {
 	if m.Rate < 100e3 || m.Rate > 100e9 {
 		f.add(0, "multicast.rate", "%v is not between 100kbit and 100Gbit", m.Rate)
 	}
-	if m.MinSize < 0 {
-		f.add(0, "multicast.min_size", "%v is negative", m.MinSize)
+	if m.MinSize < 1 {
+		f.add(0, "multicast.min_size", "%v is less than 1B", m.MinSize)
 	}
 }
 
@@ -112,6 +112,8 @@ func (m Multicast) checkGroups(f *Faults) {
 	switch {
 	case !multicast:
 		f.add(0, "multicast.groups", "%v is not a range of multicast addresses", g)
+	case g.Bits() > a.BitLen()-8:
+		f.add(0, "multicast.groups", "%v has fewer than 256 addresses", g)
 	case a.Is4() && a.As4()[0] == 224 && a.As4()[1] == 0 && a.As4()[2] == 0:
 		f.add(0, "multicast.groups", "%v belongs to routing protocols", g)
 	case m.Mode == "ssm" && !ssm:

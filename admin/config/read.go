@@ -236,19 +236,22 @@ func keyLines(data []byte) map[string]int {
 		if node.Kind == unstable.Comment {
 			continue
 		}
-		var parts []string
-		line := 0
-		for it := node.Key(); it.Next(); {
-			parts = append(parts, string(it.Node().Data))
-			line = p.Shape(it.Node().Raw).Start.Line
+		key := ""
+		if node.Kind == unstable.KeyValue {
+			key = table
 		}
-		key := strings.Join(parts, ".")
+		for it := node.Key(); it.Next(); {
+			if key != "" {
+				key += "."
+			}
+			key += string(it.Node().Data)
+			if line := p.Shape(it.Node().Raw).Start.Line; it.IsLast() || lines[key] == 0 {
+				lines[key] = line
+			}
+		}
 		if node.Kind != unstable.KeyValue {
 			table = key
-		} else if table != "" {
-			key = table + "." + key
 		}
-		lines[key] = line
 	}
 	return lines
 }
