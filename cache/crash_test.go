@@ -117,8 +117,12 @@ func (c *crasher) fill(k int, rng *rand.Rand) (uint64, bool) {
 		object.Size = content.UnknownSize
 	}
 	f, err := c.start(fmt.Sprint(k), object)
-	if f == nil || err != nil {
+	if err != nil {
 		return 0, false
+	}
+	if f == nil { // it is here
+		info, _, ok := c.store.Lookup(fmt.Sprint(k))
+		return info.Num, ok && info.Complete
 	}
 	f.Start(from("memory", data, 1+rng.Int64N(2*mib)))
 	<-f.Done()
@@ -208,7 +212,7 @@ func crash(t *testing.T, dir string, seed uint64) heard {
 		_, _ = fmt.Sscan(rest, &num, &end) // as many as there are
 		switch word {
 		case "ready":
-			kill := time.AfterFunc(time.Duration(rng.IntN(800))*time.Millisecond, func() { _ = child.Process.Kill() })
+			kill := time.AfterFunc(time.Duration(rng.IntN(600))*time.Millisecond, func() { _ = child.Process.Kill() })
 			defer kill.Stop()
 		case "pinned":
 			h.pinned[num] = true
