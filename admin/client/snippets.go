@@ -54,7 +54,7 @@ func announced(address string) (string, error) {
 		if addr.IsUnspecified() || addr.IsMulticast() || addr.Zone() != "" {
 			return "", fmt.Errorf("address %q: clients cannot ask %s; give the box's address on the LAN", address, host)
 		}
-		return net.JoinHostPort(addr.String(), port), nil
+		return net.JoinHostPort(addr.Unmap().String(), port), nil
 	}
 	if !hostName(host) {
 		return "", fmt.Errorf("address %q: want an IP address or host name of the box, such as 192.168.1.2:3142", address)
