@@ -76,7 +76,8 @@ type Peering struct {
 	Upload Rate `toml:"upload" comment:"Upload to the outside; \"0\" is unlimited."`
 	// LAN are networks whose peers count as inside. Empty: private ones.
 	LAN []netip.Prefix `toml:"lan" comment:"Networks whose peers are inside, without a cap; empty: private ones."`
-	// DHT finds peers of magnets that name no tracker.
+	// DHT finds peers of magnets that name no tracker. Off by default: it talks to
+	// strangers all over the world before anybody has asked for anything.
 	DHT bool `toml:"dht" comment:"Whether to look for peers in the DHT."`
 }
 
@@ -117,7 +118,7 @@ func Default() Config {
 		Proxy:   Proxy{Listen: "127.0.0.1:3142", Clients: []netip.Prefix{}, AllowDestinations: []Destination{}},
 		Admin:   Admin{Listen: "127.0.0.1:8080", Names: []string{}, Session: Duration(12 * time.Hour)},
 		Store:   Store{Dir: "./var", MaxBytes: 50e9, MinFree: 256 << 20},
-		Peering: Peering{Enabled: true, Listen: ":6881", MaxConnections: 20, Upload: 20e6, LAN: []netip.Prefix{}, DHT: true},
+		Peering: Peering{Enabled: true, Listen: ":6881", MaxConnections: 20, Upload: 20e6, LAN: []netip.Prefix{}},
 		Multicast: Multicast{
 			Interfaces: []string{}, Mode: "ssm", Port: 6003, TTL: 1, Rate: 100e6, MinSize: 1 << 20, MinAgents: 2,
 		},
