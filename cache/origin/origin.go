@@ -16,6 +16,7 @@ import (
 	"math"
 	"net"
 	"net/http"
+	"net/url"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -28,6 +29,9 @@ import (
 type Config struct {
 	// Dial makes every connection: Dialer.DialContext in the box.
 	Dial func(ctx context.Context, network, address string) (net.Conn, error)
+	// Proxy gives the proxy for a request, as http.Transport has it; nil means
+	// none. An agent goes through its box.
+	Proxy func(*http.Request) (*url.URL, error)
 	// HeaderTimeout bounds the wait for an answer's head; 0 means 60 s.
 	HeaderTimeout time.Duration
 	// IdleTimeout bounds the wait for the next byte of a body; 0 means 60 s.
@@ -83,6 +87,7 @@ func NewMirrors(cfg Config, log *slog.Logger) (*Mirrors, error) {
 	}
 	return &Mirrors{cfg: cfg, log: log, transport: &http.Transport{
 		DialContext:            cfg.Dial,
+		Proxy:                  cfg.Proxy,
 		ForceAttemptHTTP2:      true,
 		DisableCompression:     true, // what the client asked for is what is stored
 		MaxIdleConns:           256,

@@ -62,6 +62,10 @@ type Config struct {
 	// Dial makes the connections of CONNECT: origin.Dialer.DialContext. nil
 	// refuses CONNECT.
 	Dial func(ctx context.Context, network, address string) (net.Conn, error)
+	// OpenObject finds an object of /o/ that is not in the store, by identity or
+	// else by the name of a torrent's file: an agent asks its box. nil means that
+	// what is not here is not found.
+	OpenObject func(ctx context.Context, id content.ID, name string) (*content.Offer, error)
 	// TLS and Secure answer clients that speak TLS to the listener: the desk
 	// for agents. nil closes such connections.
 	TLS    *tls.Config

@@ -3,36 +3,232 @@ package proxy
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net"
 	"net/http"
+	"net/netip"
+	"slices"
+	"sync"
+	"time"
+
+	"golang.org/x/sync/singleflight"
 
 	"github.com/cistern-edge/cistern/cache"
+	"github.com/cistern-edge/cistern/cache/httpcache"
 )
 
 // Server is the proxy. All methods are safe for concurrent use.
 type Server struct {
-	cfg Config
+	cfg      Config
+	log      *slog.Logger
+	store    *cache.Store
+	up       Upstream
+	torrents Torrents
+	clients  []netip.Prefix
+	count    counters
+	life     context.Context // what upstream brings lives in it, not in a client's request
+	end      context.CancelFunc
+	tasks    sync.WaitGroup
+	bringing singleflight.Group // objects of /o/ that OpenObject is asked for
+
+	// mu guards what follows.
+	mu      sync.Mutex
+	flights map[string]*flight
+	passing map[string]time.Time // keys whose answers were not storable, until then
+	tunnels map[net.Conn]struct{}
 }
 
-func newServer(cfg Config, _ *slog.Logger, _ *cache.Store, _ Upstream, _ Torrents) *Server {
-	return &Server{cfg: cfg}
+func newServer(cfg Config, log *slog.Logger, store *cache.Store, up Upstream, torrents Torrents) *Server {
+	if cfg.Listen == "" {
+		cfg.Listen = "127.0.0.1:3142"
+	}
+	if cfg.Name == "" {
+		cfg.Name = "cistern"
+	}
+	if len(cfg.ConnectPorts) == 0 {
+		cfg.ConnectPorts = []int{443}
+	}
+	if cfg.ConnectIdle == 0 {
+		cfg.ConnectIdle = 5 * time.Minute
+	}
+	s := &Server{
+		cfg: cfg, log: log, store: store, up: up, torrents: torrents,
+		flights: map[string]*flight{}, passing: map[string]time.Time{}, tunnels: map[net.Conn]struct{}{},
+	}
+	s.count.clients = map[netip.Addr]*ClientStats{}
+	for _, text := range cfg.Clients {
+		p, _ := netip.ParsePrefix(text) // Validate has seen it
+		s.clients = append(s.clients, p.Masked())
+	}
+	s.life, s.end = context.WithCancel(context.Background())
+	return s
 }
 
 // Run listens on Config.Listen and serves until ctx is done.
-func (s *Server) Run(ctx context.Context) error { return errors.New("not built yet") }
-
-// Serve serves on l until ctx is done, and closes l.
-func (s *Server) Serve(ctx context.Context, l net.Listener) error { return errors.New("not built yet") }
-
-// ServeHTTP answers one request.
-func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {}
-
-// Want makes sure that the object behind a request (GET with an absolute URL)
-// is here or being filled.
-func (s *Server) Want(ctx context.Context, req *http.Request) (Wanted, error) {
-	return Wanted{}, errors.New("not built yet")
+func (s *Server) Run(ctx context.Context) error {
+	l, err := (&net.ListenConfig{}).Listen(ctx, "tcp", s.cfg.Listen)
+	if err != nil {
+		return fmt.Errorf("listen for clients: %w", err)
+	}
+	return s.Serve(ctx, l)
 }
 
-// Stats gives a snapshot.
-func (s *Server) Stats() Stats { return Stats{} }
+// Serve serves on l until ctx is done, and closes l. It can be called once; the
+// Server is of no use after it.
+func (s *Server) Serve(ctx context.Context, l net.Listener) error {
+	door := newDoor(l)
+	plain := s.httpServer(s)
+	plain.DisableGeneralOptionsHandler = true
+	servers := []*http.Server{plain}
+	failed := make(chan error, 3)
+	s.tasks.Go(func() { failed <- door.run() })
+	s.tasks.Go(func() { failed <- plain.Serve(door.plain) })
+	if s.cfg.Secure != nil {
+		secure := s.httpServer(s.cfg.Secure)
+		secure.TLSConfig = s.cfg.TLS
+		servers = append(servers, secure)
+		s.tasks.Go(func() { failed <- secure.ServeTLS(door.secure, "", "") })
+	} else {
+		door.secure.Close()
+	}
+	s.log.Info("proxy listened", "address", l.Addr().String())
+	var err error
+	select {
+	case <-ctx.Done():
+	case err = <-failed:
+	}
+	err = errors.Join(err, s.shut(door, servers))
+	if ctx.Err() != nil {
+		return nil
+	}
+	return fmt.Errorf("serve clients: %w", err)
+}
+
+// shut gives requests under way a moment and then ends everything.
+func (s *Server) shut(door *door, servers []*http.Server) error {
+	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+	defer cancel()
+	var errs []error
+	errs = append(errs, door.close())
+	for _, srv := range servers {
+		if srv.Shutdown(ctx) != nil {
+			errs = append(errs, srv.Close())
+		}
+	}
+	s.end()
+	s.mu.Lock()
+	for conn := range s.tunnels {
+		conn.Close()
+	}
+	s.mu.Unlock()
+	s.tasks.Wait()
+	return errors.Join(errs...)
+}
+
+func (s *Server) httpServer(h http.Handler) *http.Server {
+	return &http.Server{
+		Handler:           h,
+		ReadHeaderTimeout: 20 * time.Second,
+		IdleTimeout:       2 * time.Minute,
+		MaxHeaderBytes:    64 << 10,
+		ErrorLog:          slog.NewLogLogger(s.log.Handler(), slog.LevelDebug),
+	}
+}
+
+// ServeHTTP answers one request. The ResponseWriter goes unwrapped to whoever
+// writes the body: only then does the kernel copy it (sendfile).
+func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	s.count.requests.Add(1)
+	from := client(r)
+	s.count.client(from, 1, 0, 0)
+	if !s.welcome(from) {
+		s.count.refused.Add(1)
+		s.fail(w, r, &fault{status: http.StatusForbidden, why: fmt.Sprintf("client %s is in none of the networks that may use this proxy (proxy.clients)", from)})
+		return
+	}
+	switch {
+	case r.Method == http.MethodConnect:
+		s.connect(w, r)
+	case r.URL.Host != "" && !s.isMe(r):
+		s.forward(w, r)
+	default:
+		s.local(w, r)
+	}
+}
+
+// client is the address that a request came from.
+func client(r *http.Request) netip.Addr {
+	ap, _ := netip.ParseAddrPort(r.RemoteAddr)
+	return ap.Addr().Unmap().WithZone("")
+}
+
+// welcome reports whether a client may use the proxy.
+func (s *Server) welcome(a netip.Addr) bool {
+	if len(s.clients) > 0 {
+		return slices.ContainsFunc(s.clients, func(p netip.Prefix) bool { return p.Contains(a) })
+	}
+	return a.IsLoopback() || a.IsLinkLocalUnicast() || a.IsPrivate() || connected(a)
+}
+
+// connected reports whether a is in a network that this machine is in.
+func connected(a netip.Addr) bool {
+	addrs, err := net.InterfaceAddrs()
+	if err != nil {
+		return false
+	}
+	return slices.ContainsFunc(addrs, func(n net.Addr) bool {
+		p, err := netip.ParsePrefix(n.String())
+		return err == nil && p.Bits() > 0 && p.Contains(a)
+	})
+}
+
+// isMe reports whether an absolute address leads to this very listener.
+func (s *Server) isMe(r *http.Request) bool {
+	return r.URL.Scheme == "http" && (r.URL.Host == s.cfg.Address || r.URL.Host == localAddr(r))
+}
+
+// localAddr is the address that the client's connection came to, "" if unknown.
+func localAddr(r *http.Request) string {
+	if a, ok := r.Context().Value(http.LocalAddrContextKey).(net.Addr); ok {
+		return a.String()
+	}
+	return ""
+}
+
+// fault is an error with the answer that a client gets for it.
+type fault struct {
+	status int
+	why    string
+	fwd    httpcache.Fwd
+	retry  time.Duration // > 0: when to ask again
+}
+
+func (f *fault) Error() string { return f.why }
+
+// fail answers with a sentence that says what was wrong.
+func (s *Server) fail(w http.ResponseWriter, r *http.Request, err error) {
+	var f *fault
+	if !errors.As(err, &f) {
+		f = &fault{status: http.StatusInternalServerError, why: err.Error()}
+	}
+	h := w.Header()
+	if f.retry > 0 {
+		h.Set("Retry-After", fmt.Sprint(int(f.retry.Seconds())))
+	}
+	httpcache.CacheStatus{Fwd: f.fwd, Detail: f.why}.AppendTo(h)
+	s.say(w, r, f.status, f.why+"\n")
+}
+
+// say answers with plain text.
+func (s *Server) say(w http.ResponseWriter, r *http.Request, status int, text string) {
+	h := w.Header()
+	h.Set("Content-Type", "text/plain; charset=utf-8")
+	h.Set("X-Content-Type-Options", "nosniff")
+	h.Set("Cache-Control", "no-store")
+	h.Set("Content-Length", fmt.Sprint(len(text)))
+	w.WriteHeader(status)
+	if r.Method != http.MethodHead {
+		_, _ = w.Write([]byte(text)) // a client that has left needs no error
+	}
+}

@@ -1,0 +1,203 @@
+package proxy
+
+import (
+	"bytes"
+	"errors"
+	"net"
+	"net/http"
+	"net/url"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/cistern-edge/cistern/cache/httpcache"
+)
+
+// peekTimeout bounds the wait for a connection's first byte.
+const peekTimeout = 20 * time.Second
+
+// door splits the connections of one listener: those that begin with a TLS
+// handshake record, and the others.
+type door struct {
+	net.Listener
+	plain, secure *branch
+	tasks         sync.WaitGroup
+	done          chan struct{}
+	shut          func()
+}
+
+// branch is a listener for one kind of connections.
+type branch struct {
+	addr   net.Addr
+	conns  chan net.Conn
+	closed chan struct{}
+	close  func()
+}
+
+func newDoor(l net.Listener) *door {
+	d := &door{Listener: l, done: make(chan struct{})}
+	d.shut = sync.OnceFunc(func() { close(d.done) })
+	d.plain, d.secure = newBranch(l.Addr()), newBranch(l.Addr())
+	return d
+}
+
+func newBranch(addr net.Addr) *branch {
+	b := &branch{addr: addr, conns: make(chan net.Conn), closed: make(chan struct{})}
+	b.close = sync.OnceFunc(func() { close(b.closed) })
+	return b
+}
+
+// Accept implements net.Listener.
+func (b *branch) Accept() (net.Conn, error) {
+	select {
+	case c := <-b.conns:
+		return c, nil
+	case <-b.closed:
+		return nil, net.ErrClosed
+	}
+}
+
+// Close implements net.Listener.
+func (b *branch) Close() error { b.close(); return nil }
+
+// Addr implements net.Listener.
+func (b *branch) Addr() net.Addr { return b.addr }
+
+// run accepts connections until the listener fails.
+func (d *door) run() error {
+	defer d.tasks.Wait()
+	for {
+		c, err := d.Accept()
+		var again net.Error
+		switch {
+		case err == nil:
+			d.tasks.Go(func() { d.sort(c) })
+		//lint:ignore SA1019 being out of descriptors passes, and has no other name
+		case errors.As(err, &again) && again.Temporary():
+			time.Sleep(50 * time.Millisecond)
+		default:
+			return err
+		}
+	}
+}
+
+// close stops accepting, and lets go of connections that have said nothing yet.
+func (d *door) close() error {
+	d.shut()
+	return d.Listener.Close()
+}
+
+// sort reads the first byte of a connection and hands it on.
+func (d *door) sort(c net.Conn) {
+	tcp, ok := c.(*net.TCPConn)
+	if !ok {
+		c.Close()
+		return
+	}
+	sniffed := make(chan struct{})
+	defer close(sniffed)
+	d.tasks.Go(func() { // a silent connection must not hold up the end
+		select {
+		case <-d.done:
+			_ = c.SetReadDeadline(time.Unix(1, 0))
+		case <-sniffed:
+		}
+	})
+	var first [1]byte
+	_ = c.SetReadDeadline(time.Now().Add(peekTimeout))
+	if _, err := c.Read(first[:]); err != nil {
+		c.Close()
+		return
+	}
+	_ = c.SetReadDeadline(time.Time{})
+	to := d.plain
+	if first[0] == 0x16 { // handshake (RFC 8446 §5.1)
+		to = d.secure
+	}
+	select {
+	case to.conns <- &conn{TCPConn: tcp, first: first[:]}:
+	case <-to.closed:
+		c.Close()
+	case <-d.done:
+		c.Close()
+	}
+}
+
+// conn is a connection whose first byte has been read. It keeps the TCPConn's
+// ReadFrom, which is sendfile. It also remembers how the latest request began:
+// net/http answers what it cannot parse by itself and does not say what was
+// wrong.
+type conn struct {
+	*net.TCPConn
+	first []byte
+	head  []byte
+}
+
+// headMax is how much of a request's beginning is remembered, in bytes.
+const headMax = 1 << 10
+
+// Read implements net.Conn.
+func (c *conn) Read(p []byte) (n int, err error) {
+	if len(c.first) > 0 && len(p) > 0 {
+		n = copy(p, c.first)
+		c.first = c.first[n:]
+		c.head = append(c.head[:0], p[:n]...)
+		return n, nil
+	}
+	n, err = c.TCPConn.Read(p)
+	if len(c.head) > 1 {
+		c.head = c.head[:0]
+	}
+	c.head = append(c.head, p[:min(n, headMax)]...)
+	return n, err
+}
+
+// blind is how the answers begin that net/http gives on its own, after the
+// status line.
+var blind = []byte("\r\nContent-Type: text/plain; charset=utf-8\r\nConnection: close\r\n\r\n")
+
+// Write implements net.Conn.
+func (c *conn) Write(p []byte) (int, error) {
+	if len(p) > headMax || !bytes.HasPrefix(p, []byte("HTTP/1.1 ")) {
+		return c.TCPConn.Write(p)
+	}
+	line, rest, ok := bytes.Cut(p, blind)
+	if !ok || bytes.IndexByte(line, '\n') >= 0 {
+		return c.TCPConn.Write(p)
+	}
+	why := string(rest)
+	if wrong := badLine(c.head); wrong != "" {
+		why += ": " + wrong
+	}
+	answer := string(line) + "\r\nContent-Type: text/plain; charset=utf-8\r\nConnection: close\r\nCache-Status: " +
+		httpcache.CacheStatus{Detail: why}.String() + "\r\n\r\n" + why + "\n"
+	if _, err := c.TCPConn.Write([]byte(answer)); err != nil {
+		return 0, err
+	}
+	return len(p), nil
+}
+
+// badLine says what is wrong with the first line of a request, "" if nothing
+// is.
+func badLine(head []byte) string {
+	line, _, whole := strings.Cut(string(head), "\r\n")
+	method, rest, ok1 := strings.Cut(line, " ")
+	target, proto, ok2 := strings.Cut(rest, " ")
+	switch {
+	case !whole:
+		return ""
+	case !ok1 || !ok2:
+		return `the request line is not "method target version"`
+	}
+	if _, _, ok := http.ParseHTTPVersion(proto); !ok {
+		return "the request line ends in " + quote(proto) + " instead of a version of HTTP"
+	}
+	if _, err := url.ParseRequestURI(target); err != nil && method != http.MethodConnect {
+		var bad *url.Error
+		if errors.As(err, &bad) {
+			err = bad.Err
+		}
+		return "malformed URL " + quote(target) + ": " + err.Error()
+	}
+	return ""
+}

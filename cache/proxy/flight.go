@@ -1,0 +1,363 @@
+package proxy
+
+import (
+	"encoding/json"
+	"errors"
+	"net/http"
+	"time"
+
+	"github.com/cistern-edge/cistern/cache"
+	"github.com/cistern-edge/cistern/cache/content"
+	"github.com/cistern-edge/cistern/cache/httpcache"
+)
+
+// flight is a request that is under way upstream. Everybody who asks for the
+// same meanwhile waits for its head. What follows done is written before done is
+// closed, and not after; offer is the leader's alone.
+type flight struct {
+	done chan struct{}
+
+	status int            // of upstream's answer, 0 if none came
+	found  *found         // the answer, if it can be shared
+	stored bool           // it came with a body that is being stored
+	offer  *content.Offer // the answer, if it cannot
+	why    string         // it cannot
+	err    error          // no answer came
+}
+
+// abandon closes an answer that its leader does not want.
+func (fl *flight) abandon() {
+	if fl.offer != nil && fl.offer.Body != nil {
+		fl.offer.Body.Close()
+	}
+}
+
+// passFor is how long after an answer that could not be stored requests for the
+// same URL no longer wait for each other.
+const (
+	passFor    = 30 * time.Second
+	maxPassing = 10000
+)
+
+// join finds the flight for what q asks, or starts one; whoever starts it leads
+// it. A flight that alone is set for is nobody else's.
+func (s *Server) join(q *query, f *found, v httpcache.Verdict, alone bool) (fl *flight, lead bool) {
+	h := q.req.Header
+	alone = alone || q.req.Method != http.MethodGet || h.Get("Authorization") != "" || v.Fwd == httpcache.FwdRequest ||
+		!storableAsk(q.req) || s.isPassing(q.key)
+	key := q.key
+	if f != nil {
+		key += "\n" + httpcache.VaryKey(httpcache.VaryFields(f.head.Header), h)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !alone {
+		if fl := s.flights[key]; fl != nil {
+			return fl, false
+		}
+	}
+	fl = &flight{done: make(chan struct{})}
+	if !alone {
+		s.flights[key] = fl
+	}
+	mine := &query{req: q.req.Clone(s.life), key: q.key} // the client may leave
+	mine.req.Body = nil
+	fly := func() {
+		s.fetch(mine, f, v, fl)
+		s.land(mine, key, fl, alone)
+	}
+	if s.life.Err() != nil {
+		fl.err = errEnding
+		delete(s.flights, key)
+		close(fl.done)
+		return fl, true
+	}
+	s.tasks.Go(fly)
+	return fl, true
+}
+
+// errEnding says that the Server is being shut.
+var errEnding = errors.New("the proxy is ending")
+
+// spawn runs f in a goroutine that the end of the Server waits for; once it has
+// ended f runs at once.
+func (s *Server) spawn(f func()) {
+	s.mu.Lock()
+	ended := s.life.Err() != nil
+	if !ended {
+		s.tasks.Go(f)
+	}
+	s.mu.Unlock()
+	if ended {
+		f()
+	}
+}
+
+// storableAsk reports whether the request itself lets an answer be stored.
+func storableAsk(r *http.Request) bool {
+	ok, _ := httpcache.Storable(r, httpcache.NewResponse(r, http.StatusOK, http.Header{"Cache-Control": {"public, max-age=1"}}, time.Time{}, time.Time{}))
+	return ok
+}
+
+// land ends a flight.
+func (s *Server) land(q *query, key string, fl *flight, alone bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch {
+	case fl.found != nil:
+		delete(s.passing, q.key)
+	case !alone && fl.offer != nil && len(s.passing) < maxPassing:
+		s.passing[q.key] = time.Now().Add(passFor)
+	}
+	if !alone {
+		delete(s.flights, key)
+	}
+	close(fl.done)
+}
+
+// isPassing reports whether the last answer for a key could not be stored.
+func (s *Server) isPassing(key string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	until, ok := s.passing[key]
+	if ok && time.Now().After(until) {
+		delete(s.passing, key)
+		ok = false
+	}
+	return ok
+}
+
+// renew revalidates a stored response behind the client's back
+// (stale-while-revalidate).
+func (s *Server) renew(q *query, f *found, v httpcache.Verdict) {
+	v.Action, v.Fwd = httpcache.Revalidate, httpcache.FwdStale
+	if v.Conditional == nil {
+		v.Action = httpcache.Fetch
+	}
+	get := &query{req: q.req.Clone(s.life), key: q.key}
+	get.req.Method = http.MethodGet
+	if fl, lead := s.join(get, f, v, false); lead {
+		s.spawn(func() { <-fl.done; fl.abandon() })
+	}
+}
+
+// fetch brings the answer to q from upstream.
+func (s *Server) fetch(q *query, f *found, v httpcache.Verdict, fl *flight) {
+	if f != nil && !f.other && !f.usable() && q.req.Method == http.MethodGet {
+		if s.resume(q, f, fl) {
+			return
+		}
+		v = httpcache.Verdict{Fwd: v.Fwd}
+	}
+	var conditional http.Header
+	if v.Action == httpcache.Revalidate || v.Background {
+		conditional = v.Conditional
+	}
+	offer, err := s.ask(q, conditional)
+	if err != nil {
+		fl.err = err
+		return
+	}
+	if conditional == nil {
+		s.take(q, offer, fl)
+		return
+	}
+	if offer.Status == http.StatusNotModified || q.req.Method == http.MethodHead && offer.Status == http.StatusOK {
+		if s.freshen(q, f, offer, fl) {
+			return
+		}
+		if offer.Status == http.StatusNotModified { // of something else
+			if offer, err = s.ask(q, nil); err != nil {
+				fl.err = err
+				return
+			}
+		}
+	}
+	s.take(q, offer, fl)
+}
+
+// ask sends q upstream for the whole answer, made conditional by fields.
+func (s *Server) ask(q *query, conditional http.Header) (*content.Offer, error) {
+	s.count.upstream.Add(1)
+	return s.up.Open(s.life, s.whole(q, conditional))
+}
+
+// whole is the request for the whole answer to q.
+func (s *Server) whole(q *query, conditional http.Header) *http.Request {
+	h := q.req.Header.Clone()
+	httpcache.StripConditional(h)
+	for name, lines := range conditional {
+		h[name] = lines
+	}
+	return s.outbound(q.req, h)
+}
+
+// take puts an answer into the store if it may, and starts to fill it.
+func (s *Server) take(q *query, offer *content.Offer, fl *flight) {
+	fl.status, fl.offer = offer.Status, offer
+	head := httpcache.NewResponse(q.req, offer.Status, offer.Header, offer.Requested, offer.Received)
+	ok, why := httpcache.Storable(q.req, head)
+	if !ok || len(offer.Sources) == 0 {
+		fl.why = why
+		return
+	}
+	f := &found{name: q.key, head: head}
+	if len(httpcache.VaryFields(head.Header)) > 0 {
+		f.epoch = time.Now().UnixNano()
+		if old := s.named(q.key); old != nil && old.epoch != 0 {
+			f.epoch = old.epoch
+		}
+		f.name = variantName(q.key, f.epoch, head.Variant)
+	}
+	meta, err := json.Marshal(stored{*head, f.epoch})
+	if err != nil {
+		fl.why = err.Error()
+		return
+	}
+	if s.twin(q, offer, f, meta) {
+		fl.offer, fl.found, fl.stored = nil, f, true
+		return
+	}
+	spec := cache.Spec{Object: offer.Object, Title: q.key, Public: head.Status == http.StatusOK && httpcache.Public(head)}
+	f.fill, err = s.store.Create(spec, f.name, meta)
+	if err != nil {
+		if !errors.Is(err, content.ErrFull) {
+			s.log.Error("failed to store an answer", "title", q.key, "err", err)
+		}
+		fl.why = err.Error()
+		return
+	}
+	if !f.fill.Start(offer.Sources...) {
+		fl.why = "the store is ending"
+		return
+	}
+	fl.offer = nil
+	if f.name != q.key {
+		if err := s.name(q, f); err != nil {
+			s.log.Error("failed to name an answer", "title", q.key, "err", err)
+		}
+	}
+	fl.found, fl.stored = f, true
+}
+
+// freshen renews f by a 304, or by a 200 to HEAD, whose answer goes to the
+// client all the same. It reports whether that is the end of it.
+func (s *Server) freshen(q *query, f *found, offer *content.Offer, fl *flight) bool {
+	fresh := httpcache.NewResponse(q.req, offer.Status, offer.Header, offer.Requested, offer.Received)
+	head, ok := httpcache.Freshen(f.head, fresh)
+	if offer.Status == http.StatusNotModified && offer.Body != nil {
+		offer.Body.Close()
+	}
+	if !ok || head.Variant != f.head.Variant {
+		s.drop(f.name)
+		return false
+	}
+	u := *f
+	u.head = head
+	get := *q.req
+	get.Method = http.MethodGet
+	if keep, _ := httpcache.Storable(&get, head); keep {
+		if err := s.name(q, &u); err != nil {
+			s.log.Error("failed to renew an answer", "title", q.key, "err", err)
+		}
+	} else {
+		s.drop(f.name)
+	}
+	fl.status = offer.Status
+	if offer.Status == http.StatusNotModified {
+		fl.found = &u
+		return true
+	}
+	return false
+}
+
+// drop takes a name away.
+func (s *Server) drop(name string) {
+	if err := s.store.DropName(name); err != nil && !errors.Is(err, cache.ErrNotFound) {
+		s.log.Error("failed to drop a name", "title", name, "err", err)
+	}
+}
+
+// resume goes on with an object of which a part is here. False: the part is
+// dropped, and the whole is to be fetched.
+func (s *Server) resume(q *query, f *found, fl *flight) bool {
+	if httpcache.IfRange(f.head) == "" && f.info.ID.IsZero() {
+		s.evict(f)
+		return false
+	}
+	fill, off, ended := s.partial(f)
+	if ended {
+		fl.found = &found{name: f.name, head: f.head, info: f.info, epoch: f.epoch, fill: fill}
+		return true
+	}
+	s.count.upstream.Add(1)
+	offer, err := s.up.Resume(s.life, s.whole(q, nil), f.head, off)
+	if err != nil || offer.Status >= 500 {
+		if fill != nil {
+			fill.Start() // without a source it ends, and keeps what it has
+		}
+		if err == nil {
+			fl.status, fl.offer, fl.why = offer.Status, offer, "the origin failed to go on"
+		}
+		fl.err = err
+		return true
+	}
+	if offer.Status == http.StatusPartialContent && fill == nil {
+		fill, err = s.store.OpenFill(f.info.Num, offer.Object.Layer)
+	}
+	if offer.Status != http.StatusPartialContent || err != nil {
+		s.evict(f)
+		if offer.Status == http.StatusPartialContent {
+			closeBody(offer)
+			return false
+		}
+		s.take(q, offer, fl)
+		return true
+	}
+	if !fill.Start(offer.Sources...) {
+		closeBody(offer)
+	}
+	fl.status = offer.Status
+	u := &found{name: f.name, head: f.head, info: f.info, epoch: f.epoch, fill: fill}
+	fresh := httpcache.NewResponse(q.req, http.StatusNotModified, offer.Header, offer.Requested, offer.Received)
+	if head, ok := httpcache.Freshen(f.head, fresh); ok && head.Variant == f.head.Variant {
+		u.head = head
+		if err := s.name(q, u); err != nil {
+			s.log.Error("failed to renew an answer", "title", q.key, "err", err)
+		}
+	}
+	fl.found, fl.stored = u, true
+	return true
+}
+
+// partial opens the fill of a partial object and says what it misses first.
+// Without a fill nothing is known: the upstream has to bring a proof first.
+// ended says that nothing is missing after all.
+func (s *Server) partial(f *found) (fill *cache.Fill, off int64, ended bool) {
+	if !f.info.ID.IsZero() {
+		return nil, 0, false
+	}
+	fill, err := s.store.OpenFill(f.info.Num, nil)
+	if err != nil {
+		return nil, 0, false
+	}
+	missing := fill.Missing()
+	if len(missing) > 0 {
+		return fill, missing[0].Off, false
+	}
+	fill.Start() // it only has to be finished
+	return fill, 0, true
+}
+
+// evict drops a partial object.
+func (s *Server) evict(f *found) {
+	if err := s.store.Evict(f.info.Num); err != nil && !errors.Is(err, cache.ErrNotFound) {
+		s.log.Error("failed to drop a partial object", "object", f.info.Num, "title", f.name, "err", err)
+	}
+}
+
+func closeBody(o *content.Offer) {
+	if o.Body != nil {
+		o.Body.Close()
+	}
+}

@@ -1,0 +1,354 @@
+package proxy
+
+import (
+	"context"
+	"errors"
+	"io"
+	"maps"
+	"math"
+	"net/http"
+	"strconv"
+	"time"
+
+	"github.com/cistern-edge/cistern/cache"
+	"github.com/cistern-edge/cistern/cache/content"
+	"github.com/cistern-edge/cistern/cache/httpcache"
+)
+
+// forward answers a request in absolute form.
+func (s *Server) forward(w http.ResponseWriter, r *http.Request) {
+	if r.Method == http.MethodGet || r.Method == http.MethodHead {
+		s.get(w, r, nil)
+		return
+	}
+	if _, err := httpcache.Key(r.URL); err != nil {
+		s.fail(w, r, &fault{status: http.StatusBadRequest, why: err.Error(), fwd: httpcache.FwdMethod})
+		return
+	}
+	a, err := s.pass(r.Context(), r, httpcache.FwdMethod, "")
+	if err != nil {
+		s.refuse(w, r, err)
+		return
+	}
+	head := httpcache.NewResponse(r, a.offer.Status, a.offer.Header, a.offer.Requested, a.offer.Received)
+	for _, key := range httpcache.InvalidatesOn(r, head) {
+		s.drop(key)
+	}
+	s.sendOffer(w, r, a, nil)
+}
+
+// get answers GET and HEAD for an absolute URL. edit, if not nil, has the last
+// word on the header.
+func (s *Server) get(w http.ResponseWriter, r *http.Request, edit func(h http.Header, info cache.Info)) {
+	q, err := newQuery(r)
+	if err != nil {
+		s.fail(w, r, err)
+		return
+	}
+	for try := 0; ; try++ {
+		a, err := s.resolve(r.Context(), q)
+		switch {
+		case r.Context().Err() != nil:
+			panic(http.ErrAbortHandler) // the client has left
+		case err != nil:
+			s.refuse(w, r, err)
+			return
+		case a.offer != nil:
+			s.tally(r, a)
+			s.sendOffer(w, r, a, edit)
+			return
+		}
+		err = s.sendFound(w, r, a, edit)
+		if err == nil {
+			return
+		}
+		if try > 0 || !errors.Is(err, cache.ErrNotFound) && !errors.Is(err, cache.ErrIncomplete) {
+			s.fail(w, r, &fault{status: http.StatusBadGateway, why: "the answer broke off: " + err.Error(), fwd: a.status.Fwd})
+			return
+		}
+	}
+}
+
+// tally counts an answer as a hit or a miss.
+func (s *Server) tally(r *http.Request, a *answer) {
+	if a.status.Hit {
+		s.count.hits.Add(1)
+		s.count.client(client(r), 0, 1, 0)
+		return
+	}
+	s.count.misses.Add(1)
+}
+
+// served counts body bytes sent.
+func (s *Server) served(r *http.Request, f *found, n int64) {
+	s.count.bytes.Add(n)
+	s.count.client(client(r), 0, 0, n)
+	if f != nil {
+		s.store.CountServed(f.num(), "http", n)
+		return
+	}
+	s.count.passed.Add(n)
+}
+
+// sendOffer passes an answer on.
+func (s *Server) sendOffer(w http.ResponseWriter, r *http.Request, a *answer, edit func(http.Header, cache.Info)) {
+	body := a.offer.Body
+	if body == nil {
+		s.fail(w, r, &fault{status: http.StatusBadGateway, why: "upstream has no way to pass the answer on", fwd: a.status.Fwd})
+		return
+	}
+	defer body.Close()
+	h := w.Header()
+	maps.Copy(h, a.offer.Header.Clone())
+	httpcache.StripHopByHop(h)
+	httpcache.AddVia(h, "HTTP/1.1", s.cfg.Name)
+	if _, ok := h["Content-Type"]; !ok {
+		h["Content-Type"] = nil // or net/http guesses one
+	}
+	a.status.AppendTo(h)
+	if edit != nil {
+		edit(h, cache.Info{})
+	}
+	w.WriteHeader(a.offer.Status)
+	if r.Method == http.MethodHead {
+		return
+	}
+	n, err := copyThrough(w, body)
+	s.served(r, nil, n)
+	if err != nil {
+		panic(http.ErrAbortHandler) // a short body must not look whole
+	}
+}
+
+// copyThrough copies a body and sends what it has whenever the next bytes are
+// not there at once.
+func copyThrough(w http.ResponseWriter, body io.Reader) (sent int64, err error) {
+	buf := make([]byte, 64<<10)
+	flush := http.NewResponseController(w)
+	for {
+		n, err := body.Read(buf)
+		if n > 0 {
+			m, werr := w.Write(buf[:n])
+			sent += int64(m)
+			if werr != nil {
+				return sent, werr
+			}
+			if n < len(buf) && err == nil {
+				if err := flush.Flush(); err != nil {
+					return sent, err
+				}
+			}
+		}
+		if err == io.EOF {
+			return sent, nil
+		}
+		if err != nil {
+			return sent, err
+		}
+	}
+}
+
+// open opens a reader on the body.
+func (s *Server) open(f *found) (*cache.Reader, error) {
+	if f.fill != nil {
+		return f.fill.Reader()
+	}
+	return s.store.Read(f.info.Num)
+}
+
+// headPatience is how long an answer's head waits for its first byte, so that a
+// fill that fails at once still gives an honest status.
+const headPatience = 2 * time.Second
+
+// sendFound answers from the store. An error means that nothing was sent.
+func (s *Server) sendFound(w http.ResponseWriter, r *http.Request, a *answer, edit func(http.Header, cache.Info)) error {
+	f := a.found
+	if info, ok := s.store.Get(f.num()); ok {
+		f = &found{name: f.name, head: f.head, info: info, epoch: f.epoch, fill: f.fill}
+	}
+	p := plan{head: httpcache.ResponseHeader(f.head, httpcache.CurrentAge(f.head, time.Now())), size: f.size()}
+	if err := p.choose(r, f.head); err != nil {
+		s.tally(r, a)
+		maps.Copy(w.Header(), p.head)
+		s.fail(w, r, err)
+		return nil
+	}
+	var rd *cache.Reader
+	if r.Method == http.MethodGet && p.hasBody() {
+		var err error
+		if rd, err = s.open(f); err != nil {
+			return err
+		}
+		defer rd.Close()
+		if err := p.await(r.Context(), rd, r.ProtoAtLeast(1, 1)); err != nil {
+			return err
+		}
+	}
+	s.tally(r, a)
+	h := w.Header()
+	p.finish()
+	maps.Copy(h, p.head)
+	httpcache.AddVia(h, "HTTP/1.1", s.cfg.Name)
+	a.status.AppendTo(h)
+	if edit != nil {
+		edit(h, f.info)
+	}
+	w.WriteHeader(p.status)
+	if rd == nil {
+		return nil
+	}
+	n, err := p.send(r.Context(), w, rd)
+	s.served(r, f, n)
+	if err != nil {
+		panic(http.ErrAbortHandler) // a short body must not look whole
+	}
+	return nil
+}
+
+// plan is how a stored response answers one request: status, header and which
+// bytes.
+type plan struct {
+	head     http.Header
+	status   int
+	size     int64 // of the whole body, or content.UnknownSize
+	ranges   []httpcache.Range
+	boundary string
+	parts    [][]byte // what stands before each range of a multipart answer, and behind the last
+}
+
+// choose evaluates the request's conditions and ranges.
+func (p *plan) choose(r *http.Request, head *httpcache.Response) error {
+	p.status = httpcache.EvaluateConditional(r, head)
+	switch p.status {
+	case http.StatusNotModified:
+		httpcache.NotModifiedHeader(p.head)
+		return nil
+	case http.StatusPreconditionFailed:
+		p.head = http.Header{}
+		return nil
+	}
+	if p.size < 0 {
+		return nil // a range of what may be endless: answered with the whole
+	}
+	ranges, err := httpcache.Ranges(r, head, p.size)
+	var bad *httpcache.RangeError
+	if errors.As(err, &bad) {
+		p.head = http.Header{"Content-Range": {"bytes */" + strconv.FormatInt(p.size, 10)}}
+		return &fault{status: bad.Status, why: bad.Error()}
+	}
+	if err != nil {
+		return err
+	}
+	if len(ranges) > 0 {
+		p.status, p.ranges = http.StatusPartialContent, ranges
+	}
+	return nil
+}
+
+// hasBody reports whether the answer to a GET has a body to send.
+func (p *plan) hasBody() bool {
+	switch p.status {
+	case http.StatusNotModified, http.StatusPreconditionFailed, http.StatusNoContent:
+		return false
+	}
+	return p.size != 0
+}
+
+// await waits a little for the first byte, and for the size where the client
+// could not tell a body that was cut (HTTP/1.0 has no chunks).
+func (p *plan) await(ctx context.Context, rd *cache.Reader, chunks bool) error {
+	if p.size < 0 && !chunks {
+		size, err := rd.Size(ctx)
+		if err != nil {
+			return err
+		}
+		p.size = size
+	}
+	var off int64
+	if len(p.ranges) > 0 {
+		off = p.ranges[0].Start
+	}
+	short, cancel := context.WithTimeout(ctx, headPatience)
+	defer cancel()
+	_, err := rd.Wait(short, off)
+	if err == nil || err == io.EOF || errors.Is(err, context.DeadlineExceeded) && ctx.Err() == nil {
+		return nil
+	}
+	return err
+}
+
+// finish sets the fields that depend on what is sent.
+func (p *plan) finish() {
+	h := p.head
+	if _, ok := h["Content-Type"]; !ok {
+		h["Content-Type"] = nil // or net/http guesses one
+	}
+	if p.status == http.StatusNotModified {
+		return
+	}
+	if p.status == http.StatusPreconditionFailed {
+		h.Set("Content-Length", "0")
+		return
+	}
+	if p.status == http.StatusOK || p.status == http.StatusPartialContent {
+		h.Set("Accept-Ranges", "bytes")
+	}
+	length := p.size
+	switch len(p.ranges) {
+	case 0:
+	case 1:
+		h.Set("Content-Range", p.ranges[0].ContentRange(p.size))
+		length = p.ranges[0].Length
+	default:
+		length = p.multipart()
+	}
+	h.Del("Content-Length")
+	if length >= 0 && p.status != http.StatusNoContent {
+		h.Set("Content-Length", strconv.FormatInt(length, 10))
+	}
+}
+
+// send sends the bytes.
+func (p *plan) send(ctx context.Context, w http.ResponseWriter, rd *cache.Reader) (sent int64, err error) {
+	switch {
+	case p.size < 0:
+		return stream(ctx, w, rd, content.Range{End: math.MaxInt64})
+	case len(p.ranges) == 0:
+		return stream(ctx, w, rd, content.Range{End: p.size})
+	case len(p.ranges) == 1:
+		return stream(ctx, w, rd, span(p.ranges[0]))
+	}
+	return p.sendParts(ctx, w, rd)
+}
+
+func span(r httpcache.Range) content.Range {
+	return content.Range{Off: r.Start, End: r.Start + r.Length}
+}
+
+// stream sends the bytes of rng as they become readable, and flushes before it
+// waits: net/http keeps small writes back. An End of math.MaxInt64 stands for
+// the end that will only show.
+func stream(ctx context.Context, w http.ResponseWriter, rd *cache.Reader, rng content.Range) (sent int64, err error) {
+	flush := http.NewResponseController(w)
+	for off := rng.Off; off < rng.End; off = rng.Off + sent {
+		end, err := rd.Wait(ctx, off)
+		if err == io.EOF && rng.End == math.MaxInt64 {
+			return sent, nil
+		}
+		if err != nil {
+			return sent, err
+		}
+		n, err := rd.WriteRange(ctx, w, content.Range{Off: off, End: min(end, rng.End)})
+		sent += n
+		if err != nil {
+			return sent, err
+		}
+		if off+n == rng.End {
+			break
+		}
+		if err := flush.Flush(); err != nil {
+			return sent, err
+		}
+	}
+	return sent, nil
+}
