@@ -38,9 +38,10 @@ type lan struct {
 	hosts    []*host
 	rng      *rand.Rand
 	delay    time.Duration
-	loss     float64 // of the sender's packets, at each receiver
-	feedback float64 // of the receivers' packets, at each who hears them
-	rate     float64 // bytes per second
+	jitter   time.Duration // more delay, up to this: packets overtake each other
+	loss     float64       // of the sender's packets, at each receiver
+	feedback float64       // of the receivers' packets, at each who hears them
+	rate     float64       // bytes per second
 	free     time.Time
 	flights  flights
 	order    int
@@ -49,6 +50,8 @@ type lan struct {
 	packets  int
 	trace    hash.Hash64
 	tap      func(pkt []byte) []byte // sees what the sender sends, may replace it
+	lose     func(to int, pkt []byte) bool
+	log      func(from int, pkt []byte, unicast bool) // sees what anybody sends; -1 is the sender
 }
 
 type host struct {
@@ -123,7 +126,11 @@ func newLAN(t testing.TB, seed uint64, n int, adjust func(*SenderConfig, *Receiv
 
 func (l *lan) fly(to int, pkt []byte, unicast bool) {
 	l.order++
-	heap.Push(&l.flights, flight{l.now.Add(l.delay), l.order, to, pkt, unicast})
+	delay := l.delay
+	if l.jitter > 0 {
+		delay += time.Duration(l.rng.Int64N(int64(l.jitter)))
+	}
+	heap.Push(&l.flights, flight{l.now.Add(delay), l.order, to, pkt, unicast})
 }
 
 // step goes on to the next thing that happens; false if nothing ever will.
@@ -192,8 +199,11 @@ func (l *lan) transmit() {
 	if l.tap != nil {
 		pkt = l.tap(pkt)
 	}
+	if l.log != nil {
+		l.log(-1, pkt, false)
+	}
 	for i, h := range l.hosts {
-		if !l.now.Before(h.from) && l.rng.Float64() >= l.loss {
+		if !l.now.Before(h.from) && l.rng.Float64() >= l.loss && (l.lose == nil || !l.lose(i, pkt)) {
 			l.fly(i, pkt, false)
 		}
 	}
@@ -207,6 +217,9 @@ func (l *lan) answer(from int, h *host) {
 			break
 		}
 		fmt.Fprint(l.trace, l.now.UnixNano(), pkt)
+		if l.log != nil {
+			l.log(from, pkt, to.IsValid())
+		}
 		if l.rng.Float64() >= l.feedback {
 			l.fly(-1, pkt, to.IsValid())
 		}

@@ -221,13 +221,12 @@ func (s *Sender) sendRepair(now time.Time, b []byte) []byte {
 	for len(s.repair.queue) > 0 {
 		k := s.repair.queue[0]
 		i := k.queue.next(0)
-		if i > 255 {
-			k.queued = false
-			heap.Pop(&s.repair.queue)
-			continue
-		}
 		k.queue.remove(i)
 		s.repair.pending--
+		if k.queue.empty() {
+			k.queued = false
+			heap.Pop(&s.repair.queue)
+		}
 		flags := uint8(FlagRepair)
 		if i < k.sourceLen() {
 			flags |= FlagExplicit

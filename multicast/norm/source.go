@@ -183,17 +183,11 @@ func (s *source) handleSquelch(m *Squelch) {
 // beginning of repairs.
 func (s *source) move(now time.Time, at Position) {
 	at.Symbol = 0
-	switch {
-	case !s.moved:
-		s.moved, s.position, s.limit = true, at, at
-	case s.position.Before(at):
-		s.position, s.limit = at, at
+	forward := s.moved && s.position.Before(at)
+	s.moved, s.position, s.limit = true, at, at
+	s.nack.rewind(at)
+	if forward {
 		s.trigger(now)
-	case at.Before(s.position):
-		s.position, s.limit = at, at
-		s.nack.rewind(at)
-	default:
-		s.limit = at
 	}
 }
 

@@ -43,3 +43,34 @@ func TestTransferUnderLoss(t *testing.T) {
 		})
 	}
 }
+
+// Long delays, reordering and much lost feedback cost time, but little wire.
+func TestAwkwardNetworks(t *testing.T) {
+	for _, c := range []struct {
+		name           string
+		delay, jitter  time.Duration
+		loss, feedback float64
+		unicast        bool
+		most           float64
+	}{
+		{"satellite", 300 * time.Millisecond, 0, 0.05, 0.05, false, 1.25},
+		{"satellite, unicast", 300 * time.Millisecond, 0, 0.05, 0.05, true, 1.25},
+		{"reordering", time.Millisecond, 20 * time.Millisecond, 0.05, 0.05, false, 2},
+		{"deaf sender", time.Millisecond, 0, 0.05, 0.7, false, 1.20},
+		{"much reordering", time.Millisecond, 100 * time.Millisecond, 0, 0, true, 3},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			l := newLAN(t, 17, 6, func(_ *SenderConfig, r *ReceiverConfig) { r.Unicast = c.unicast })
+			l.delay, l.jitter, l.loss, l.feedback = c.delay, c.jitter, c.loss, c.feedback
+			id, content := l.add(t, 1<<20)
+			start := l.now
+			l.run(t, 5*time.Minute, l.complete(1))
+			l.same(t, id, content)
+			ratio := float64(l.wire) / float64(len(content))
+			t.Logf("wire %.3f, %v, GRTT %v, %d NACKs", ratio, l.now.Sub(start).Round(time.Millisecond), l.sender.Stats().GRTT, l.sender.Stats().Nacks)
+			if ratio > c.most {
+				t.Errorf("wire %.3f, want at most %.2f", ratio, c.most)
+			}
+		})
+	}
+}
