@@ -1,22 +1,34 @@
 package peering
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"io"
+	"net/http"
+	"strings"
 	"time"
 
+	"github.com/cistern-edge/cistern/cache"
 	"github.com/cistern-edge/cistern/cache/content"
 )
 
 func (s *Swarm) limits() Limits { return Limits{Files: s.cfg.MaxFiles, Bytes: s.cfg.MaxBytes} }
 
-// Add joins a torrent: a magnet URI, an infohash, or the bytes of a .torrent
-// file. It returns at once, for a magnet in StateMetadata and without files. A
-// torrent that is here already gets the further trackers, web seeds and peers.
+// Add joins a torrent: a magnet URI, an infohash, the bytes of a .torrent file,
+// or the http(s) URL of one. It returns at once, for a magnet in StateMetadata and without files. A
+// torrent that is here already gets the further trackers, web seeds and peers,
+// until the next start.
 // An error that wraps ErrSpec or content.ErrFull says what was wrong; nothing
 // has changed then.
 func (s *Swarm) Add(ctx context.Context, input []byte) (Torrent, error) {
+	if isURL(input) {
+		var err error
+		if input, err = s.download(ctx, strings.TrimSpace(string(input))); err != nil {
+			return Torrent{}, err
+		}
+	}
 	spec, err := ParseSpec(input, s.limits())
 	if err != nil {
 		return Torrent{}, err
@@ -29,6 +41,44 @@ func (s *Swarm) Add(ctx context.Context, input []byte) (Torrent, error) {
 		return Torrent{}, err
 	}
 	return sh.snapshot(), nil
+}
+
+func isURL(input []byte) bool {
+	begin := strings.ToLower(string(bytes.TrimSpace(input[:min(len(input), 64)])))
+	return strings.HasPrefix(begin, "http://") || strings.HasPrefix(begin, "https://")
+}
+
+// downloadTime bounds how long a .torrent file may take to come.
+const downloadTime = 30 * time.Second
+
+// download fetches a .torrent file, by the one way out.
+func (s *Swarm) download(ctx context.Context, url string) ([]byte, error) {
+	if err := checkURL(url, "http", "https"); err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrSpec, err)
+	}
+	ctx, cancel := context.WithTimeout(ctx, downloadTime)
+	defer cancel()
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrSpec, err)
+	}
+	client := http.Client{Transport: &http.Transport{DialContext: s.dial, DisableKeepAlives: true}}
+	resp, err := client.Do(req)
+	if err != nil {
+		return nil, fmt.Errorf("fetch .torrent file: %w", err)
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode != http.StatusOK {
+		return nil, fmt.Errorf("fetch .torrent file %q: the server answered %s", clip(url), clip(resp.Status))
+	}
+	text, err := io.ReadAll(io.LimitReader(resp.Body, MaxMetainfo+1))
+	if err != nil {
+		return nil, fmt.Errorf("fetch .torrent file %q: %w", clip(url), err)
+	}
+	if len(text) == 0 || text[0] != 'd' {
+		return nil, fmt.Errorf("%w: what %q gave is not a .torrent file", ErrSpec, clip(url))
+	}
+	return text, nil
 }
 
 // add joins a torrent unless it is here. save keeps it for the next start.
@@ -54,6 +104,9 @@ func (s *Swarm) add(spec *Spec, made bool, added time.Time, save func(*Spec, boo
 		var err error
 		if files, err = s.bind(spec); err != nil {
 			return nil, err
+		}
+		if made && files[0].fill != nil { // evicted in this moment
+			return nil, errors.Join(fmt.Errorf("share %q: %w", clip(spec.Name), cache.ErrNotFound), s.unbind(files))
 		}
 	}
 	if err := save(spec, made); err != nil {

@@ -1,6 +1,7 @@
 package peering
 
 import (
+	"cmp"
 	"context"
 	"encoding/hex"
 	"log/slog"
@@ -78,12 +79,7 @@ func (s *Swarm) closeSlowest(conns []*torrent.PeerConn, n int) {
 	for _, pc := range conns {
 		rate[pc] = pc.Stats().DownloadRate
 	}
-	slices.SortFunc(conns, func(a, b *torrent.PeerConn) int {
-		if rate[a] < rate[b] {
-			return -1
-		}
-		return 1
-	})
+	slices.SortFunc(conns, func(a, b *torrent.PeerConn) int { return cmp.Compare(rate[a], rate[b]) })
 	for _, pc := range conns[:n] {
 		_ = pc.Close()
 	}
@@ -110,7 +106,7 @@ func (s *Swarm) retry(now time.Time) {
 		return
 	}
 	for _, sh := range needy {
-		if spec := sh.specNow(); len(needy) == 1 || spec.layout != nil && !spec.layout.private {
+		if spec := sh.specNow(); len(needy) == 1 || spec.layout == nil || !spec.layout.private {
 			sh.t.AddPeers(peers)
 		}
 	}
@@ -131,21 +127,26 @@ func (s *Swarm) handshaken(pc *torrent.PeerConn, ih torrent.InfoHash) {
 	}
 }
 
-// peerClosed notes who sent pieces that failed. The client calls it with its
-// lock held, so the figures are read later.
+// peerClosed notes a peer that has gone. The client calls it with its lock held,
+// so the peer's figures are read later.
 func (s *Swarm) peerClosed(p *torrent.Peer) {
 	if p.RemoteAddr == nil || p.Torrent() == nil {
 		return
 	}
-	go func() { // ends as soon as the client's lock is free
-		figures := p.Stats()
-		if bad := figures.PiecesDirtiedBad.Int64(); bad > 0 {
-			host, _, err := net.SplitHostPort(p.RemoteAddr.String())
-			if err == nil {
-				s.faults.add(host, bad)
-			}
+	select {
+	case s.parted <- p:
+	default: // figures for people only
+	}
+}
+
+// blame counts the pieces that a peer took part in and that failed.
+func (s *Swarm) blame(p *torrent.Peer) {
+	figures := p.Stats()
+	if bad := figures.PiecesDirtiedBad.Int64(); bad > 0 {
+		if host, _, err := net.SplitHostPort(p.RemoteAddr.String()); err == nil {
+			s.faults.add(host, bad)
 		}
-	}()
+	}
 }
 
 // readMessage keeps from the client what it cannot stand: messages about

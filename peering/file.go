@@ -24,6 +24,7 @@ type file struct {
 	store *cache.Store
 	fill  *cache.Fill   // nil if the object was complete
 	fresh bool          // the object was made for this file just now
+	mine  bool          // the file is the fill's Source; share.run
 	left  chan struct{} // closed when the share ends
 	begun chan struct{} // closed when there is a sink
 

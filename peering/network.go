@@ -10,6 +10,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/anacrolix/dht/v2"
 	utp "github.com/anacrolix/go-utp"
 	"github.com/anacrolix/torrent"
 	"golang.org/x/time/rate"
@@ -22,6 +23,7 @@ type network struct {
 	addr  netip.AddrPort
 	tcp   net.Listener
 	utp   utp.Socket
+	dht   *dht.Server // nil if the DHT is off
 	limit *rate.Limiter
 	open  chan struct{} // closed when connections may come in
 
@@ -29,9 +31,11 @@ type network struct {
 }
 
 // dialWait is how long a TCP connection may take before uTP is tried beside
-// it; dialTime is how long a peer may take in all.
+// it, utpTime how long uTP may, and dialTime how long a peer may in all. A host
+// that is there answers within a round trip; nothing says that one is not.
 const (
 	dialWait = time.Second
+	utpTime  = 3 * time.Second
 	dialTime = 6 * time.Second
 )
 
@@ -59,18 +63,25 @@ func (s *Swarm) listen(ctx context.Context) (*network, error) {
 	return nil, failed
 }
 
-func (n *network) close() error { return errors.Join(n.tcp.Close(), n.utp.Close()) }
+func (n *network) close() error {
+	if n.dht != nil {
+		n.dht.Close()
+	}
+	return errors.Join(n.tcp.Close(), n.utp.Close())
+}
 
 // attach gives the client its ways in and out. Connections come in only once
 // all are in place, because the client reads its list without a lock.
-func (n *network) attach(client *torrent.Client, dht bool) {
+func (n *network) attach(client *torrent.Client, withDHT bool) {
 	client.AddDialer(n)
 	client.AddListener(&door{Listener: n.tcp, network: n})
 	client.AddListener(&door{Listener: utpListener{n.utp}, network: n})
-	if dht {
-		if server, err := client.NewAnacrolixDhtServer(&guardedPackets{PacketConn: n.utp, swarm: n.swarm}); err != nil {
+	if withDHT {
+		server, err := client.NewAnacrolixDhtServer(&guardedPackets{PacketConn: n.utp, swarm: n.swarm})
+		if err != nil {
 			n.swarm.log.Warn("failed to join the DHT", "err", err)
 		} else {
+			n.dht = server
 			client.AddDhtServer(torrent.AnacrolixDhtServerWrapper{Server: server})
 		}
 	}
@@ -192,6 +203,8 @@ func (n *network) dialUTP(ctx context.Context, ap netip.AddrPort, dial Dial) (ne
 	if err := leave(ctx, dial, ap.String()); err != nil {
 		return nil, err
 	}
+	ctx, cancel := context.WithTimeout(ctx, utpTime)
+	defer cancel()
 	conn, err := n.utp.DialContext(ctx, "", ap.String())
 	if err != nil { // a nil *Conn must not become a net.Conn
 		return nil, fmt.Errorf("connect to %s by uTP: %w", ap, err)

@@ -5,7 +5,9 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"net/url"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -82,12 +84,37 @@ func (sh *share) contact(spec *Spec) {
 		tiers = append(tiers, []string{tr})
 	}
 	sh.t.AddTrackers(tiers)
-	sh.t.AddWebSeeds(spec.WebSeeds)
+	sh.addWebSeeds(spec.WebSeeds)
 	var peers []torrent.PeerInfo
 	for _, p := range spec.Peers {
 		peers = append(peers, torrent.PeerInfo{Addr: torrent.StringAddr(p.String()), Source: torrent.PeerSourceDirect})
 	}
 	sh.t.AddPeers(peers)
+}
+
+// addWebSeeds gives the client the web seeds of BEP 19. It takes a v2 torrent of
+// one file for a directory, so what follows the last slash is put together here
+// for it. Nothing is done before the info is known.
+func (sh *share) addWebSeeds(urls []string) {
+	sh.mu.Lock()
+	p := sh.pieces
+	sh.mu.Unlock()
+	if p == nil {
+		return
+	}
+	l := p.layout
+	if !l.v2 || len(l.files) != 1 {
+		sh.t.AddWebSeeds(urls)
+		return
+	}
+	for _, u := range urls {
+		slash := strings.LastIndexByte(u, '/') + 1
+		tail := u[slash:]
+		if tail == "" {
+			tail = url.PathEscape(l.name)
+		}
+		sh.t.AddWebSeeds([]string{u[:slash]}, torrent.WebSeedPathEscaper(func([]string) string { return tail }))
+	}
 }
 
 // run takes the torrent from its metadata to complete files, and keeps sharing
@@ -158,6 +185,7 @@ func (sh *share) fetch() error {
 		if !f.fill.Start(f) {
 			return fmt.Errorf("file %s is being filled by somebody else", f.name)
 		}
+		f.mine = true
 	}
 	for _, f := range files {
 		if f.fill == nil {
@@ -170,9 +198,19 @@ func (sh *share) fetch() error {
 			return sh.ctx.Err()
 		}
 	}
+	broken := make(chan error, 1)
+	report := func(err error) {
+		select {
+		case broken <- err:
+		default:
+		}
+	}
+	sh.pieces.broken = report
+	sh.t.SetOnWriteChunkError(report)
 	if err := sh.t.OpenStorage(sh.ctx, sh.pieces); err != nil {
 		return fmt.Errorf("open storage: %w", err)
 	}
+	sh.addWebSeeds(sh.specNow().WebSeeds)
 	sh.t.DownloadAll()
 	sh.swarm.rebalance()
 	for _, f := range files {
@@ -181,6 +219,8 @@ func (sh *share) fetch() error {
 		}
 		select {
 		case <-f.fill.Done():
+		case err := <-broken:
+			return fmt.Errorf("keep a piece: %w", err)
 		case <-sh.ctx.Done():
 			return sh.ctx.Err()
 		}
@@ -255,6 +295,9 @@ func (sh *share) close() {
 	<-sh.ended
 	sh.t.Drop()
 	for _, f := range sh.fileList() {
+		if f.mine {
+			<-f.fill.Done() // what it has is durable then
+		}
 		f.tend(0)
 	}
 }

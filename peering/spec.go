@@ -88,8 +88,8 @@ func ParseSpec(input []byte, limits Limits) (*Spec, error) {
 }
 
 func parseSpec(input []byte, limits Limits) (*Spec, error) {
-	if len(input) > 0 && input[0] == 'd' && (len(input) != 40 && len(input) != 64 && len(input) != 32 || bytes.ContainsRune(input, ':')) {
-		return parseMetainfo(input, limits)
+	if len(input) > 0 && input[0] == 'd' && bytes.ContainsRune(input[:min(len(input), 80)], ':') {
+		return parseMetainfo(input, limits) // an infohash can begin with d too
 	}
 	if len(input) > maxText {
 		return nil, fmt.Errorf("%d bytes are neither a .torrent file, which begins with 'd', nor a magnet, which has at most %d", len(input), maxText)
@@ -258,8 +258,17 @@ func decode(input []byte, into any) (err error) {
 // usableTrackers keeps the trackers that can be asked, each once.
 func usableTrackers(urls []string) []string { return usable(urls, "http", "https", "udp") }
 
-// usableWebSeeds keeps the web seeds of BEP 19, each once.
-func usableWebSeeds(urls []string) []string { return usable(urls, "http", "https") }
+// usableWebSeeds keeps the web seeds of BEP 19, each once and with a path.
+func usableWebSeeds(urls []string) []string {
+	good := usable(urls, "http", "https")
+	for i, text := range good {
+		if u, err := url.Parse(text); err == nil && u.Path == "" {
+			u.Path = "/"
+			good[i] = u.String()
+		}
+	}
+	return good
+}
 
 func usable(urls []string, schemes ...string) []string {
 	var good []string

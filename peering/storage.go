@@ -26,6 +26,7 @@ func (noStorage) OpenTorrent(context.Context, *metainfo.Info, metainfo.Hash) (st
 type pieces struct {
 	layout *layout
 	files  []*file
+	broken func(error) // the store does not take a piece
 
 	// mu guards what follows.
 	mu   sync.Mutex
@@ -135,6 +136,7 @@ func (p *piece) MarkComplete() error {
 	spans := p.layout.piece(p.index)
 	for _, s := range spans {
 		if err := p.files[s.file].accept(s.r); err != nil {
+			p.broken(err) // the client would only log it
 			return err
 		}
 	}

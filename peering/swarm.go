@@ -50,9 +50,10 @@ type Swarm struct {
 	hasher *hasher
 	faults *faults
 
-	kick  chan struct{} // capacity 1: the budget wants dividing again
-	ready chan struct{} // closed when the client is up
-	ended chan struct{} // closed when Run returns
+	kick   chan struct{}      // capacity 1: the budget wants dividing again
+	parted chan *torrent.Peer // those that are gone
+	ready  chan struct{}      // closed when the client is up
+	ended  chan struct{}      // closed when Run returns
 
 	work sync.WaitGroup // what the shares run
 
@@ -86,7 +87,7 @@ func New(cfg Config, store *cache.Store, dial Dial, log *slog.Logger) (*Swarm, e
 	s := &Swarm{
 		cfg: cfg, log: log, store: store, dial: dial,
 		book: newBook(cfg.retryAfter), faults: newFaults(),
-		kick: make(chan struct{}, 1), ready: make(chan struct{}), ended: make(chan struct{}),
+		kick: make(chan struct{}, 1), parted: make(chan *torrent.Peer, maxFaults), ready: make(chan struct{}), ended: make(chan struct{}),
 		shares: map[string]*share{},
 	}
 	s.budget = newBudget(cfg.MaxConnections, s.rebalance)
@@ -113,6 +114,9 @@ func (s *Swarm) Run(ctx context.Context) error {
 		select {
 		case <-ctx.Done():
 			return nil
+		case p := <-s.parted:
+			s.blame(p)
+			continue
 		case <-s.kick:
 		case <-tick.C:
 			s.retry(time.Now())

@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/sha1"
 	"crypto/sha256"
+	"fmt"
 	"io"
 	"log/slog"
 	"math/rand/v2"
@@ -272,7 +273,7 @@ func build(t *testing.T, name string, files set, length int64, m mode) ([]byte, 
 		v1 = append(v1, map[string]any{"length": int64(len(data)), "path": strings.Split(path, "/")})
 		flat = append(flat, data...)
 		if pad := (length - int64(len(data))%length) % length; m.v2 && pad > 0 && i < len(files)-1 {
-			v1 = append(v1, map[string]any{"attr": "p", "length": pad, "path": []string{".pad", "x"}})
+			v1 = append(v1, map[string]any{"attr": "p", "length": pad, "path": []string{".pad", fmt.Sprint(i)}})
 			flat = append(flat, make([]byte, pad)...)
 		}
 	}
