@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net"
 	"net/url"
 	"slices"
 	"strings"
@@ -232,7 +233,7 @@ func newServer(t *testing.T, cfg Config, parts Parts) *Server {
 		t.Fatal(err)
 	}
 	s.account.cost.Memory, s.account.cost.Iterations = 64, 1
-	if err := s.open("test"); err != nil {
+	if err := s.open(&net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: 8080}); err != nil {
 		t.Fatal(err)
 	}
 	return s

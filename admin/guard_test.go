@@ -108,6 +108,7 @@ func TestWhoIsLetIn(t *testing.T) {
 		{"session sees the panel", "GET", "/", []string{"Cookie", cookie}, 200},
 		{"planted session", "GET", "/api/v1/status", []string{"Cookie", "cistern_session=abc"}, 401},
 		{"session from the panel itself", "PUT", "/api/v1/objects/5/pin", []string{"Cookie", cookie, "Sec-Fetch-Site", "same-origin"}, 200},
+		{"session from the panel itself, plain http", "PUT", "/api/v1/objects/5/pin", []string{"Cookie", cookie, "Origin", "http://127.0.0.1:8080"}, 200},
 		{"forged by another site", "DELETE", "/api/v1/objects/5", []string{"Cookie", cookie, "Sec-Fetch-Site", "cross-site"}, 403},
 		{"forged by another port of this host", "DELETE", "/api/v1/objects/5", []string{"Cookie", cookie, "Sec-Fetch-Site", "same-site"}, 403},
 		{"forged, old browser", "DELETE", "/api/v1/objects/5", []string{"Cookie", cookie, "Origin", "http://evil.test"}, 403},
@@ -130,6 +131,7 @@ func TestWhoIsLetIn(t *testing.T) {
 		}
 		for name, want := range map[string]string{
 			"Content-Security-Policy": policy, "X-Content-Type-Options": "nosniff", "X-Frame-Options": "DENY",
+			"Referrer-Policy": "same-origin", "Cross-Origin-Resource-Policy": "same-origin",
 		} {
 			if got := w.Header().Get(name); got != want {
 				t.Errorf("%s: %s is %q", c.name, name, got)

@@ -211,6 +211,30 @@ func TestPanelShows(t *testing.T) {
 	}
 }
 
+func TestPagesShareAView(t *testing.T) {
+	parts := sample(time.Now())
+	store := parts.Objects.(*shelf)
+	s := newServer(t, Config{}, parts)
+	now := time.Now()
+	before := len(s.view("a:1", now).Objects)
+	if err := store.Evict(5); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		name, proxy string
+		at          time.Time
+		want        int
+	}{
+		{"half a second later", "a:1", now.Add(refresh / 2), before},
+		{"a second later", "a:1", now.Add(refresh), before - 1},
+		{"somebody who came another way", "b:1", now.Add(refresh), before - 1},
+	} {
+		if v := s.view(c.proxy, c.at); len(v.Objects) != c.want || v.Status.Proxy != c.proxy {
+			t.Errorf("%s: %d objects by %s, want %d", c.name, len(v.Objects), v.Status.Proxy, c.want)
+		}
+	}
+}
+
 func TestFormat(t *testing.T) {
 	for n, want := range map[int64]string{
 		0: "0 B", 999: "999 B", 1000: "1.00 kB", 9_994: "9.99 kB", 9_995: "10.0 kB", 99_949: "99.9 kB", 99_950: "100 kB",
@@ -298,7 +322,7 @@ func BenchmarkView(b *testing.B) {
 		b.Fatal(err)
 	}
 	for b.Loop() {
-		if _, err := s.pages.render("panel", "panel", s.view("127.0.0.1:3142", time.Now())); err != nil {
+		if _, err := s.pages.render("panel", "panel", s.gather("127.0.0.1:3142", time.Now())); err != nil {
 			b.Fatal(err)
 		}
 	}

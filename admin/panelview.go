@@ -7,6 +7,7 @@ import (
 	"path"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/cistern-edge/cistern/admin/client"
@@ -67,8 +68,27 @@ type swarmRow struct {
 	Percent float64
 }
 
-// view gathers what the panel shows at one moment.
+// recent keeps the last view for all pages that are open: listing a large store
+// for each of them would be felt.
+type recent struct {
+	// mu guards what follows. It is held while a view is gathered.
+	mu    sync.Mutex
+	proxy string
+	view  panelView
+}
+
+// view is what the panel shows, at most most of a second old.
 func (s *Server) view(proxy string, now time.Time) panelView {
+	s.recent.mu.Lock()
+	defer s.recent.mu.Unlock()
+	if age := now.Sub(s.recent.view.Now); s.recent.proxy != proxy || age < 0 || age > refresh*3/4 {
+		s.recent.proxy, s.recent.view = proxy, s.gather(proxy, now)
+	}
+	return s.recent.view
+}
+
+// gather looks at every part.
+func (s *Server) gather(proxy string, now time.Time) panelView {
 	v := panelView{Now: now, Status: s.status(proxy), Chart: s.rates.chart(), SwarmsOff: s.parts.Swarms == nil}
 	scale := max(v.Status.Served, v.Status.Filled)
 	v.In, v.Out = segments(v.Status.Sources, scale), segments(v.Status.Outlets, scale)

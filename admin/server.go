@@ -73,6 +73,7 @@ type Server struct {
 	throttle *throttle
 	pages    *pages
 	rates    *rates
+	recent   recent
 	streams  chan struct{} // a token for each live page that may be open
 	handler  http.Handler
 }
@@ -124,7 +125,7 @@ func (s *Server) Run(ctx context.Context) error {
 
 // Serve does what Run does, on a listener of the caller's, which it closes.
 func (s *Server) Serve(ctx context.Context, listener net.Listener) error {
-	if err := s.open(listener.Addr().String()); err != nil {
+	if err := s.open(listener.Addr()); err != nil {
 		return errors.Join(err, listener.Close())
 	}
 	ctx, cancel := context.WithCancel(ctx)
@@ -156,13 +157,14 @@ func (s *Server) Serve(ctx context.Context, listener net.Listener) error {
 }
 
 // open makes what the first start needs and says where the panel is.
-func (s *Server) open(address string) error {
+func (s *Server) open(listening net.Addr) error {
 	if err := os.MkdirAll(s.cfg.DataDir, 0o700); err != nil {
 		return fmt.Errorf("open accounts: %w", err)
 	}
 	if err := s.account.open(); err != nil {
 		return fmt.Errorf("open accounts: %w", err)
 	}
+	address := reachable(listening.String())
 	if code := s.account.setupCode(); code != "" {
 		s.log.Info("panel waits for its password", "url", "http://"+address+"/setup", "code", code,
 			"file", filepath.Join(s.cfg.DataDir, codeFile))
@@ -172,23 +174,35 @@ func (s *Server) open(address string) error {
 	return nil
 }
 
+// reachable puts an address of this machine in the place of one that stands for
+// all of them.
+func reachable(address string) string {
+	host, port, err := net.SplitHostPort(address)
+	if err != nil {
+		return address
+	}
+	if addr, err := netip.ParseAddr(host); host == "" || err == nil && addr.IsUnspecified() {
+		return net.JoinHostPort(firstAddress(), port)
+	}
+	return address
+}
+
 // ServeHTTP answers one request.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) { s.handler.ServeHTTP(w, r) }
 
 // proxyFor gives the host:port of the proxy for whoever sent r: as configured,
 // else the address that the request came to, else the box's first on a network.
 func (s *Server) proxyFor(r *http.Request) string {
-	host, port, err := net.SplitHostPort(s.cfg.Proxy)
+	guess := reachable(s.cfg.Proxy)
+	local, ok := r.Context().Value(http.LocalAddrContextKey).(*net.TCPAddr)
+	if guess == s.cfg.Proxy || !ok || local.IP.IsLoopback() {
+		return guess
+	}
+	_, port, err := net.SplitHostPort(guess)
 	if err != nil {
-		return s.cfg.Proxy
+		return guess
 	}
-	if addr, err := netip.ParseAddr(host); host != "" && (err != nil || !addr.IsUnspecified()) {
-		return s.cfg.Proxy
-	}
-	if local, ok := r.Context().Value(http.LocalAddrContextKey).(*net.TCPAddr); ok && !local.IP.IsLoopback() {
-		return net.JoinHostPort(local.IP.String(), port)
-	}
-	return net.JoinHostPort(firstAddress(), port)
+	return net.JoinHostPort(local.IP.String(), port)
 }
 
 // firstAddress is the first address of this machine that others can reach,

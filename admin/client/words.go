@@ -84,6 +84,7 @@ type Cast struct {
 	Group     string     `json:"group" doc:"Group address and port"`
 	Rate      int64      `json:"rate" doc:"Bits each second, whole Ethernet frames"`
 	SentBytes int64      `json:"sent_bytes" doc:"Bytes of the object sent, repairs not counted"`
+	WireBytes int64      `json:"wire_bytes" doc:"Bytes put on each interface for it, repairs and Ethernet, IP and UDP headers included"`
 	Size      int64      `json:"size" doc:"Size of the object in bytes"`
 	State     string     `json:"state" doc:"What it is doing: due, on air, ended"`
 	Started   time.Time  `json:"started" doc:"When it began"`
