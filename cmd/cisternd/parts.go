@@ -118,8 +118,8 @@ func (c casts) List() []admin.Cast {
 	var list []admin.Cast
 	for _, s := range c.caster.Stats().Sessions {
 		cast := admin.Cast{
-			Object: s.Object, Title: s.Title, Group: s.Group, Rate: c.rate, SentBytes: s.Sent, Size: s.Size,
-			State: s.State, Started: s.Started, Err: s.Err,
+			Object: s.Object, Title: s.Title, Group: s.Group, Rate: c.rate, SentBytes: s.Sent, WireBytes: s.Wire,
+			Size: s.Size, State: s.State, Started: s.Started, Err: s.Err,
 		}
 		for _, r := range s.Receivers {
 			cast.Receivers = append(cast.Receivers, admin.Receiver{

@@ -28,6 +28,9 @@ func report(s *stage, without, with figures) error {
 		{"torrent link ÷ content", of(without.swarmLink), of(with.swarmLink), 1.10, "×"},
 		{"box → agents, HTTP file ÷ content", 0, agents(s.torrent.Name), 1.25, "×"},
 		{"box → agents, torrent ÷ content", 0, agents("release.img"), 1.25, "×"},
+		{"  of these: HTTP file by multicast", 0, of(with.casts["release.img"]), 0, "×"},
+		{"  of these: torrent by multicast", 0, of(with.casts[s.torrent.Name]), 0, "×"},
+		{"  of these: repair by HTTP, control", 0, agents(s.torrent.Name) - of(with.casts["release.img"]), 0, "×"},
 		{"outside peers of the box, most at once", 0, float64(with.peakPeers), 20, ""},
 		{"last host done", without.took.Seconds(), with.took.Seconds(), 0, "s"},
 	}

@@ -27,10 +27,10 @@ rate = %q
 	if err != nil {
 		return nil, err
 	}
-	var status struct {
+	var enrolment struct {
 		Fingerprint string `json:"fingerprint"`
 	}
-	if err := box.API(ctx, "/api/v1/status", &status); err != nil {
+	if err := box.API(ctx, "/api/v1/enrolment", &enrolment); err != nil {
 		return nil, err
 	}
 	g, gctx := errgroup.WithContext(ctx)
@@ -38,7 +38,7 @@ rate = %q
 	for _, h := range s.agents {
 		g.Go(func() error {
 			// The agent lives as long as the stage, not as long as this group.
-			_, err := actors.StartAgent(ctx, h, c.Bin, filepath.Join(s.dir, h.Name()), box.URL(), status.Fingerprint)
+			_, err := actors.StartAgent(ctx, h, c.Bin, filepath.Join(s.dir, h.Name()), box.URL(), enrolment.Fingerprint)
 			if gctx.Err() != nil {
 				return gctx.Err()
 			}
@@ -92,19 +92,17 @@ func (s *stage) withBox(ctx context.Context, box *actors.Box) error {
 
 // casts asks the box what it has put on the wire for each object, by title.
 func casts(ctx context.Context, box *actors.Box) (map[string]int64, error) {
-	var answer struct {
-		Casts []struct {
-			Title string `json:"title"`
-			Sent  int64  `json:"sent_bytes"`
-		} `json:"casts"`
+	var answer []struct {
+		Title string `json:"title"`
+		Wire  int64  `json:"wire_bytes"`
 	}
 	if err := box.API(ctx, "/api/v1/casts", &answer); err != nil {
 		return nil, err
 	}
 	sent := map[string]int64{}
-	for _, c := range answer.Casts {
+	for _, c := range answer {
 		title := c.Title[strings.LastIndexByte(c.Title, '/')+1:]
-		sent[title] += c.Sent
+		sent[title] += c.Wire
 	}
 	return sent, nil
 }

@@ -1,0 +1,99 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/url"
+	"time"
+
+	"github.com/cistern-edge/cistern/cache/content"
+	"github.com/cistern-edge/cistern/cache/httpcache"
+	"github.com/cistern-edge/cistern/cache/origin"
+	"github.com/cistern-edge/cistern/multicast"
+)
+
+// box is the agent's upstream: what the box hands to agents comes as an object
+// with its proof, everything else through the box's proxy as to any client.
+type box struct {
+	url    string
+	dialer net.Dialer
+	client *http.Client // for ranges of objects
+	plain  *origin.Mirrors
+	member *multicast.Member
+	log    *slog.Logger
+}
+
+// newBox makes the upstream of the box at address; member is put in after.
+func newBox(address string, log *slog.Logger) (*box, error) {
+	u, err := url.Parse(address)
+	if err != nil {
+		return nil, fmt.Errorf("address of the box: %w", err)
+	}
+	b := &box{url: address, dialer: net.Dialer{Timeout: 10 * time.Second}, log: log}
+	b.client = &http.Client{Transport: &http.Transport{
+		DialContext: b.dialer.DialContext, DisableCompression: true, MaxIdleConnsPerHost: 4, IdleConnTimeout: time.Minute,
+		ResponseHeaderTimeout: time.Minute,
+	}}
+	b.plain, err = origin.NewMirrors(origin.Config{Dial: b.dialer.DialContext, Proxy: http.ProxyURL(u)}, log)
+	return b, err
+}
+
+// dial opens the tunnels of CONNECT, which no cache can help.
+func (b *box) dial(ctx context.Context, network, address string) (net.Conn, error) {
+	return b.dialer.DialContext(ctx, network, address)
+}
+
+// source fetches an object from the box over HTTP, by ranges.
+func (b *box) source(id content.ID) content.Source {
+	return origin.Ranges(b.client, b.url+"/o/"+id.String(), "box")
+}
+
+// Open implements proxy.Upstream.
+func (b *box) Open(ctx context.Context, req *http.Request) (*content.Offer, error) {
+	if whole(req) {
+		offer, err := b.member.Open(ctx, req)
+		if err == nil {
+			return offer, nil
+		}
+		if !errors.Is(err, multicast.ErrBypass) {
+			b.log.Warn("asked the box's proxy instead of its desk", "title", req.URL.Redacted(), "err", err)
+		}
+	}
+	return b.plain.Open(ctx, req)
+}
+
+// whole reports whether a request is for all of an object, whatever is here.
+func whole(req *http.Request) bool {
+	for _, field := range []string{"Range", "If-None-Match", "If-Modified-Since", "If-Match", "If-Unmodified-Since"} {
+		if req.Header.Get(field) != "" {
+			return false
+		}
+	}
+	return req.Method == http.MethodGet
+}
+
+// Resume implements proxy.Upstream. An object that the box promised is asked for
+// anew: the store compares what is promised then with what is here.
+func (b *box) Resume(ctx context.Context, req *http.Request, stored *httpcache.Response, off int64) (*content.Offer, error) {
+	offer, err := b.member.Open(ctx, req)
+	if errors.Is(err, multicast.ErrBypass) {
+		return b.plain.Resume(ctx, req, stored, off)
+	}
+	if err == nil {
+		offer.Status = http.StatusPartialContent
+	}
+	return offer, err
+}
+
+// openObject finds what is asked for by identity or by the name of a torrent's
+// file.
+func (b *box) openObject(ctx context.Context, id content.ID, name string) (*content.Offer, error) {
+	if name != "" {
+		return b.member.OpenName(ctx, name)
+	}
+	return b.member.Resume(ctx, id)
+}
