@@ -5,6 +5,8 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"io"
+	"log"
 	"log/slog"
 	"math/rand/v2"
 	"net/http"
@@ -19,6 +21,7 @@ import (
 	"github.com/cistern-edge/cistern/cache/content"
 	"github.com/cistern-edge/cistern/cache/content/contenttest"
 	"github.com/cistern-edge/cistern/multicast/announce"
+	"github.com/cistern-edge/cistern/multicast/norm"
 )
 
 // noise is bytes that do not repeat.
@@ -265,3 +268,8 @@ func whole(t *testing.T, sink *contenttest.Sink, data []byte) {
 func serverTLS(cert tls.Certificate) *tls.Config {
 	return &tls.Config{MinVersion: tls.VersionTLS13, Certificates: []tls.Certificate{cert}}
 }
+
+// quiet takes what net/http says of failed handshakes.
+func quiet() *log.Logger { return log.New(io.Discard, "", 0) }
+
+func nodeOf(n int) norm.NodeID { return norm.NodeID(n) }
