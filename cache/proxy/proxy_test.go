@@ -68,7 +68,6 @@ func file(body []byte, etag, control string) http.HandlerFunc {
 type box struct {
 	*Server
 	t      *testing.T
-	dir    string
 	addr   string
 	store  *cache.Store
 	client *http.Client
@@ -97,6 +96,12 @@ func newBox(t *testing.T, dir string, dial *origin.Dialer, edit func(*Config), t
 	if err != nil {
 		t.Fatal(err)
 	}
+	return boxOn(t, store, dial, edit, torrents)
+}
+
+// boxOn is a box on a store, which it closes at the end.
+func boxOn(t *testing.T, store *cache.Store, dial *origin.Dialer, edit func(*Config), torrents Torrents) *box {
+	t.Helper()
 	m, err := origin.NewMirrors(origin.Config{Dial: dial.DialContext}, quiet())
 	if err != nil {
 		t.Fatal(err)
@@ -118,7 +123,7 @@ func newBox(t *testing.T, dir string, dial *origin.Dialer, edit func(*Config), t
 	go func() { served <- s.Serve(ctx, l) }()
 	proxyURL := &url.URL{Scheme: "http", Host: l.Addr().String()}
 	tr := &http.Transport{Proxy: http.ProxyURL(proxyURL), DisableCompression: true}
-	b := &box{Server: s, t: t, dir: dir, addr: l.Addr().String(), store: store, client: &http.Client{
+	b := &box{Server: s, t: t, addr: l.Addr().String(), store: store, client: &http.Client{
 		Transport:     tr,
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}}
