@@ -101,7 +101,10 @@ func (s *source) askObject(nb *nackBuilder, o *rxObject) (given bool) {
 		if o.complete.has(uint32(number)) {
 			continue
 		}
-		b := o.block(uint32(number))
+		b := o.blocks[uint32(number)]
+		if limit > 0 && b == nil {
+			b = o.spareBlock(uint32(number))
+		}
 		if b != nil && limit > 0 && b.rounds >= limit {
 			given = true
 			continue

@@ -49,6 +49,7 @@ func (o *rxObject) ended() bool { return o.state >= objectComplete }
 
 // rxBlock is a block that is not complete.
 type rxBlock struct {
+	n       int       // source symbols of the block
 	have    symbolSet // symbols received
 	sources int       // of them source symbols
 	parity  []parityRow
@@ -59,20 +60,6 @@ type rxBlock struct {
 	epoch    uint64
 	need     int       // parity symbols
 	explicit symbolSet // source symbols
-}
-
-// parityRow is a parity symbol held until the block can be decoded.
-type parityRow struct {
-	row  int
-	data []byte
-}
-
-func (b *rxBlock) parityBytes() int {
-	n := 0
-	for _, p := range b.parity {
-		n += len(p.data)
-	}
-	return n
 }
 
 // blockSet is a set of block numbers that takes memory only where it has some.
@@ -196,11 +183,20 @@ func (o *rxObject) takeInfo(payload []byte) {
 func (o *rxObject) block(n uint32) *rxBlock {
 	b := o.blocks[n]
 	if b == nil && n >= o.low && !o.complete.has(n) && o.src.blocks < o.src.r.cfg.MaxBlocks {
-		b = &rxBlock{}
+		b = &rxBlock{n: o.part.Len(int64(n))}
 		o.blocks[n] = b
 		o.src.blocks++
 	}
 	return b
+}
+
+// spareBlock is block for what the block itself does not need: it leaves half
+// of the states to blocks of which something arrives.
+func (o *rxObject) spareBlock(n uint32) *rxBlock {
+	if o.src.blocks >= o.src.r.cfg.MaxBlocks/2 {
+		return o.blocks[n]
+	}
+	return o.block(n)
 }
 
 // take takes a symbol. It reports false if the message makes no sense.
@@ -234,13 +230,12 @@ func (o *rxObject) take(m *Data) bool {
 		b.sources++
 	} else {
 		stride := fec.Stride(int(o.fti.Segment))
-		if o.src.parityBytes+stride > r.cfg.MaxParityBytes {
+		if !o.src.makeRoom(b, stride) {
 			return true // as if it had been lost
 		}
 		data := make([]byte, stride)
 		copy(data, m.Payload)
-		b.parity = append(b.parity, parityRow{i - n, data})
-		o.src.parityBytes += stride
+		b.hold(o.src, parityRow{i - n, data})
 	}
 	b.have.add(i)
 	r.stats.Symbols++
@@ -259,7 +254,7 @@ func (o *rxObject) completeBlock(number uint32, b *rxBlock, n int) {
 		}
 		o.src.r.stats.Decoded += uint64(n - b.sources)
 	}
-	o.src.parityBytes -= b.parityBytes()
+	b.dropParity(o.src)
 	delete(o.blocks, number)
 	o.src.blocks--
 	o.complete.add(number)

@@ -194,3 +194,52 @@ func TestBadObjectsAreRefused(t *testing.T) {
 		t.Error("watermark on an unknown object")
 	}
 }
+
+// With hardly any room for parity, and for blocks, a transfer is slow but ends.
+func TestTightMemory(t *testing.T) {
+	l := newLAN(t, 44, 2, func(_ *SenderConfig, r *ReceiverConfig) {
+		r.MaxParityBytes, r.MaxBlocks = 40*1408, 10
+	})
+	l.loss = 0.25
+	id, content := l.add(t, 4<<20)
+	l.run(t, 5*time.Minute, l.complete(1))
+	l.same(t, id, content)
+	t.Logf("wire %.2f", float64(l.wire)/float64(len(content)))
+}
+
+// A sender that was only silent is followed again when it comes back.
+func TestSilentSenderComesBack(t *testing.T) {
+	r, files := plainReceiver(t, 1<<20)
+	now := time.Unix(1_700_000_000, 0)
+	d := Data{SenderHeader: SenderHeader{Header: Header{Source: 1}, Instance: 5}, FEC: FECReedSolomon, Payload: []byte("0123456789")}
+	d.Ext = d.Ext.AppendFTI(FTI{20, 10, 3, 2})
+	r.Handle(now, senderAddr, d.Append(nil))
+	for range 1000 {
+		now = now.Add(time.Second)
+		r.Poll(now, nil)
+	}
+	for i := range 2 {
+		d.Symbol = uint16(i)
+		r.Handle(now, senderAddr, d.Append(nil))
+	}
+	var kinds []ReceiverEventKind
+	for _, e := range r.Events() {
+		kinds = append(kinds, e.Kind)
+	}
+	want := []ReceiverEventKind{SenderFound, ObjectStarted, ObjectAbandoned, SenderGone, SenderFound, ObjectStarted, ObjectComplete}
+	if fmt.Sprint(kinds) != fmt.Sprint(want) || string(files[ObjectKey{1, 5, 0}]) != "01234567890123456789" {
+		t.Errorf("events %v, want %v", kinds, want)
+	}
+}
+
+// When the newest object is dropped, an older one is still flushed.
+func TestFlushAfterDrop(t *testing.T) {
+	l := newLAN(t, 45, 1, nil)
+	id, content := l.add(t, 100_000)
+	newest, _ := l.add(t, 100_000)
+	l.lose = func(_ int, pkt []byte) bool { m, err := Parse(pkt); return err == nil && name(m) == "DATA 0:1:3" }
+	l.run(t, time.Minute, func() bool { return l.has(ObjectSent) })
+	l.sender.Drop(newest)
+	l.run(t, time.Minute, l.complete(1))
+	l.same(t, id, content)
+}

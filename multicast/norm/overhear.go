@@ -65,7 +65,7 @@ func (o *rxObject) heardBlock(number uint32) *rxBlock {
 	if int64(number) >= o.part.Blocks {
 		return nil
 	}
-	b := o.block(number)
+	b := o.spareBlock(number)
 	if b != nil && b.epoch != o.src.nack.epoch {
 		b.epoch, b.need, b.explicit = o.src.nack.epoch, 0, symbolSet{}
 	}

@@ -113,10 +113,10 @@ func (r *Receiver) handleSender(now time.Time, from netip.AddrPort, f frame, m s
 }
 
 // admit finds the state of a sender. A trusted message makes one for a sender
-// or instance that is new; an ended instance stays ended.
+// or instance that is new, or was silent; an ended instance stays ended.
 func (r *Receiver) admit(now time.Time, h *SenderHeader, trusted bool) *source {
 	i, found := slices.BinarySearchFunc(r.sources, h.Source, func(s *source, id NodeID) int { return cmp.Compare(s.id, id) })
-	if found && r.sources[i].instance == h.Instance {
+	if found && r.sources[i].instance == h.Instance && !r.sources[i].mayCome {
 		if r.sources[i].gone {
 			return nil
 		}

@@ -24,11 +24,12 @@ func (s *Sender) idle() bool {
 
 // lastPosition is where the transmission ends at present.
 func (s *Sender) lastPosition() (Position, bool) {
-	o := s.objects[s.next-1]
-	if o == nil {
-		return Position{}, false
+	for id := s.next; id != s.oldest; id-- {
+		if o := s.objects[id-1]; o != nil {
+			return o.lastPosition(), true
+		}
 	}
-	return o.lastPosition(), true
+	return Position{}, false
 }
 
 // lastPosition is the last source symbol of the object.

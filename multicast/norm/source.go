@@ -18,12 +18,17 @@ var (
 	errRounds   = errors.New("repair was asked for as often as allowed")
 )
 
+// maxGRTT is the greatest GRTT that is believed: a forged one must not put
+// feedback off for ever.
+const maxGRTT = 10 * time.Second
+
 // source is what a receiver knows of one instance of a sender.
 type source struct {
 	r        *Receiver
 	id       NodeID
 	instance uint16
 	gone     bool
+	mayCome  bool           // gone, but only because it was silent
 	from     netip.AddrPort // where its packets come from
 	heard    time.Time
 	silent   int // periods of inactivity so far
@@ -40,6 +45,7 @@ type source struct {
 	objects          map[ObjectID]*rxObject
 	blocks           int // partly received, of all objects
 	parityBytes      int
+	holders          []*rxBlock // with parity, in the order of their first
 
 	position Position // block that was heard last
 	limit    Position // everything before this block has been sent
@@ -60,7 +66,7 @@ func (s *source) hear(now time.Time, from netip.AddrPort, h *SenderHeader, size 
 	s.loss.hear(now, h.Sequence, size)
 	if trusted {
 		s.from = from
-		s.grtt = max(unquantizeRTT(h.GRTT), 100*time.Microsecond)
+		s.grtt = min(max(unquantizeRTT(h.GRTT), 100*time.Microsecond), maxGRTT)
 		s.backoff, s.group = int(h.Backoff), unquantizeGroup(h.GroupSize)
 	}
 }
@@ -135,7 +141,7 @@ func (s *source) abandon(id ObjectID, why error) {
 // end sets the final state of an object and frees what it held.
 func (s *source) end(o *rxObject, state objectState) {
 	for _, b := range o.blocks {
-		s.parityBytes -= b.parityBytes()
+		b.dropParity(s)
 	}
 	s.blocks -= len(o.blocks)
 	o.blocks, o.complete, o.sink, o.code = nil, nil, nil, nil
@@ -226,6 +232,7 @@ func (s *source) poll(now time.Time, b []byte) []byte {
 	}
 	if s.silent++; s.silent >= s.r.cfg.Robust {
 		s.leave(errSilent)
+		s.mayCome = true
 		return b
 	}
 	s.trigger(now)
