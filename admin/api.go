@@ -37,7 +37,6 @@ type (
 	}
 	askSnippets struct {
 		Address string `query:"address" maxLength:"300" doc:"The box's address, with a port; empty: what the box thinks that it is"`
-		proxy   string
 	}
 )
 

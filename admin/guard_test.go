@@ -68,14 +68,15 @@ func setUp(t *testing.T, s *Server, password string) string {
 
 func cookieOf(t *testing.T, w *httptest.ResponseRecorder) string {
 	t.Helper()
-	for _, c := range w.Result().Cookies() {
-		if !c.HttpOnly || c.SameSite != http.SameSiteStrictMode || c.Path != "/" {
-			t.Errorf("cookie is not strict: %v", c)
-		}
-		return c.Name + "=" + c.Value
+	cookies := w.Result().Cookies()
+	if len(cookies) != 1 {
+		t.Fatalf("%d cookies were set", len(cookies))
 	}
-	t.Fatal("no cookie was set")
-	return ""
+	c := cookies[0]
+	if !c.HttpOnly || c.SameSite != http.SameSiteStrictMode || c.Path != "/" {
+		t.Errorf("cookie is not strict: %v", c)
+	}
+	return c.Name + "=" + c.Value
 }
 
 func TestWhoIsLetIn(t *testing.T) {

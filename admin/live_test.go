@@ -162,6 +162,18 @@ func TestServeStopsWithReaders(t *testing.T) {
 	}
 }
 
+func TestServeEndsWithItsListener(t *testing.T) {
+	s := newServer(t, Config{}, sample(time.Now()))
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	listener.Close()
+	if err := s.Serve(context.Background(), listener); err == nil || !strings.Contains(err.Error(), "serve the panel") {
+		t.Errorf("a listener that is closed: %v", err)
+	}
+}
+
 func TestRunSaysWhatIsWrong(t *testing.T) {
 	taken, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

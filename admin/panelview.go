@@ -77,7 +77,7 @@ type recent struct {
 	view  panelView
 }
 
-// view is what the panel shows, at most most of a second old.
+// view is what the panel shows; it is less than a second old.
 func (s *Server) view(proxy string, now time.Time) panelView {
 	s.recent.mu.Lock()
 	defer s.recent.mu.Unlock()

@@ -141,7 +141,10 @@ func (s *Server) Serve(ctx context.Context, listener net.Listener) error {
 		ErrorLog:          slog.NewLogLogger(s.log.Handler(), slog.LevelDebug),
 	}
 	stopped := make(chan error, 1)
-	go func() { stopped <- server.Serve(listener) }()
+	go func() {
+		stopped <- server.Serve(listener)
+		cancel() // a listener that fails ends the rest
+	}()
 	s.rates.sample(ctx, s.totals)
 	grace, done := context.WithTimeout(context.Background(), 5*time.Second)
 	defer done()

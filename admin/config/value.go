@@ -36,8 +36,16 @@ type unit struct {
 // The first name of a factor is how values are written; reading ignores case.
 var (
 	sizeUnits = []unit{
-		{"", 1}, {"B", 1}, {"kB", 1e3}, {"MB", 1e6}, {"GB", 1e9}, {"TB", 1e12},
-		{"KiB", 1 << 10}, {"MiB", 1 << 20}, {"GiB", 1 << 30}, {"TiB", 1 << 40},
+		{"", 1},
+		{"B", 1},
+		{"kB", 1e3},
+		{"MB", 1e6},
+		{"GB", 1e9},
+		{"TB", 1e12},
+		{"KiB", 1 << 10},
+		{"MiB", 1 << 20},
+		{"GiB", 1 << 30},
+		{"TiB", 1 << 40},
 	}
 	rateUnits = []unit{{"bit", 1}, {"", 1}, {"kbit", 1e3}, {"Mbit", 1e6}, {"Gbit", 1e9}}
 )
