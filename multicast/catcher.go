@@ -242,6 +242,9 @@ func (c *Catcher) receive(ctx context.Context, n announce.Notice, sink content.S
 		r.cancel(ctx.Err())
 		<-r.settled
 	}
+	if r.err != nil && ctx.Err() != nil {
+		return ctx.Err()
+	}
 	return r.err
 }
 

@@ -1,6 +1,7 @@
 package multicast
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -38,6 +39,7 @@ type reception struct {
 	open    map[uint32]bool // extents of which something was missing
 	reply   []byte
 	lacked  int64 // bytes missing at the start
+	refuted uint64
 	joined  time.Time
 	heard   time.Time // last packet of the session; zero if none
 	settled chan struct{}
@@ -251,13 +253,21 @@ func (r *reception) event(ev norm.ReceiverEvent) error {
 		}
 		delete(r.trays, ev.Key)
 		delete(r.open, uint32(t.extent.Off/r.notice.ExtentSize))
-		err := t.flush()
-		t.closed = true
-		return err
+		return r.clear(t)
 	case norm.SenderGone:
 		return errOver
 	}
 	return nil
+}
+
+// clear empties a tray and takes it out of use.
+func (r *reception) clear(t *tray) error {
+	if t.err == nil {
+		t.err = t.flush()
+	}
+	t.closed = true
+	r.refuted += uint64(t.bad)
+	return t.err
 }
 
 // watch looks for reasons to end, and brings the figures up to date.
@@ -281,10 +291,9 @@ func (r *reception) watch(now time.Time) error {
 // settle ends the part in which the sink is written to: err says why.
 func (r *reception) settle(err error) {
 	for _, t := range r.trays {
-		if t.err == nil {
-			err = errors.Join(err, t.flush())
+		if e := r.clear(t); err == nil || errors.Is(err, errOver) {
+			err = cmp.Or(e, err)
 		}
-		t.closed = true
 	}
 	var left int64
 	for _, m := range r.sink.Missing() {
@@ -316,6 +325,7 @@ func (r *reception) end(left int64, cause error) {
 	}
 	c.stats.Bytes += f.Bytes
 	c.stats.Left += left
+	c.stats.Refuted += r.refuted
 	c.stats.Dropped += f.Dropped
 	delete(c.receptions, r)
 	c.mu.Unlock()

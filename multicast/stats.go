@@ -85,6 +85,8 @@ type CatcherStats struct {
 	// sessions.
 	Bytes int64 `json:"bytes"`
 	Left  int64 `json:"left"`
+	// Refuted counts blocks that came whole and wrong.
+	Refuted uint64 `json:"refuted"`
 	// Dropped counts packets that the kernel dropped for want of buffer.
 	Dropped uint64 `json:"dropped"`
 	// Receptions are the sessions joined now.

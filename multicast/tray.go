@@ -27,7 +27,7 @@ type tray struct {
 	all    content.Ranges // of the object, written at any time
 	closed bool
 
-	bad int   // ranges that the layer refuted
+	bad int   // blocks that the layer refuted
 	err error // of the sink; nothing is written after it
 }
 
