@@ -131,7 +131,7 @@ func (s *stage) read(ctx context.Context) (f figures, err error) {
 	if f.pieceBody, err = s.seeds.Uploaded(ctx); err != nil {
 		return f, err
 	}
-	for counter, into := range map[*lab.IPCounter]*int64{s.link.http: &f.httpLink, s.link.swarm: &f.swarmLink} {
+	for counter, into := range map[*lab.IPCounter]*int64{s.counters.http: &f.httpLink, s.counters.swarm: &f.swarmLink} {
 		n, err := counter.Read()
 		if err != nil {
 			return f, err
@@ -143,7 +143,7 @@ func (s *stage) read(ctx context.Context) (f figures, err error) {
 		return f, err
 	}
 	f.agentsBytes = int64(all.FromHost.Bytes)
-	for _, c := range s.link.boxPlain {
+	for _, c := range s.counters.boxOthers {
 		n, err := c.Read()
 		if err != nil {
 			return f, err

@@ -25,7 +25,6 @@ const (
 	boxAddr     = "10.0.0.2"
 	agentsFrom  = "10.0.0.65/24"
 	plainFrom   = "10.0.0.81/24"
-	plainNet    = "10.0.0.80/28"
 )
 
 // stage is the LAN, the world outside, and what both want.
@@ -39,20 +38,20 @@ type stage struct {
 	agents []*lab.Host
 	plain  []*lab.Host
 
-	origin  *actors.Origin
-	seeds   *actors.Seeds
-	fileURL string
-	torrent actors.Torrent
-	fileSum string
-	size    int64
-	link    linkCounters
+	origin   *actors.Origin
+	seeds    *actors.Seeds
+	fileURL  string
+	torrent  actors.Torrent
+	fileSum  string
+	size     int64
+	counters linkCounters
 }
 
-// linkCounters count IP bytes with a counter on the router, and those that the
-// box sends to others than its agents.
+// linkCounters count IP bytes: what the router passes on towards the LAN, and
+// what the box sends to others than its agents.
 type linkCounters struct {
-	http, swarm        *lab.IPCounter
-	boxPlain, boxWorld []*lab.IPCounter
+	http, swarm *lab.IPCounter
+	boxOthers   []*lab.IPCounter
 }
 
 // build makes the stage: content, network, origin, tracker and seeds.
@@ -122,15 +121,17 @@ func (s *stage) count() (err error) {
 		n, err = s.router.CountIP(lab.Forward, lab.Filter{Src: netip.MustParsePrefix(src)})
 		return n
 	}
-	s.link.http = towardsLAN(originAddr + "/32")
-	s.link.swarm = towardsLAN(swarmNet)
-	for _, dst := range []string{plainNet, routerAddr + "/32", "203.0.113.0/24", swarmNet} {
+	s.counters.http = towardsLAN(originAddr + "/32")
+	s.counters.swarm = towardsLAN(swarmNet)
+	// Where it arrives, for the box's own hooks see segments before they are cut
+	// into packets.
+	for _, h := range append([]*lab.Host{s.router.Host}, s.plain...) {
 		if err != nil {
 			return err
 		}
 		var n *lab.IPCounter
-		n, err = s.box.CountIP(lab.Output, lab.Filter{Dst: netip.MustParsePrefix(dst)})
-		s.link.boxPlain = append(s.link.boxPlain, n)
+		n, err = h.CountIP(lab.Prerouting, lab.Filter{Src: netip.MustParsePrefix(boxAddr + "/32")})
+		s.counters.boxOthers = append(s.counters.boxOthers, n)
 	}
 	return err
 }
