@@ -142,9 +142,9 @@ func (s *Sender) requestInfo(now time.Time, o *txObject) {
 }
 
 // advertDue: receivers that did not hear a unicast NACK are told of it at
-// once, but no more often than every half GRTT.
+// once, but no more often than 20 times a GRTT.
 func (s *Sender) advertDue(time.Time) (time.Time, bool) {
-	return s.repair.advertAt.Add(s.grtt() / 2), s.repair.advert && !s.closing
+	return s.repair.advertAt.Add(s.grtt() / 20), s.repair.advert && !s.closing
 }
 
 func (s *Sender) runAdvert(now time.Time, b []byte) []byte {
