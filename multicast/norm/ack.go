@@ -68,7 +68,7 @@ func (s *source) handleProbe(now time.Time, m *CC) {
 	case named:
 		a.report = now
 	case !a.report.IsZero():
-	case !a.reported, s.loss.rate > 0 && s.rate() < 0.9*lowest && !math.IsInf(lowest, 1):
+	case !a.reported, s.loss.fraction() > 0 && s.rate() < 0.9*lowest && !math.IsInf(lowest, 1):
 		a.report = now.Add(s.randomBackoff(max(s.backoff, 4)))
 	}
 }
