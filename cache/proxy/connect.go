@@ -54,8 +54,8 @@ func (s *Server) connect(w http.ResponseWriter, r *http.Request) {
 	if c, ok := in.(*conn); ok {
 		in = c.TCPConn
 	}
-	n := tunnel(in, out, s.cfg.ConnectIdle)
-	s.count.tunnelled.Add(n + int64(len(early)))
+	s.count.tunnelled.Add(int64(len(early)))
+	tunnel(in, out, s.cfg.ConnectIdle, &s.count.tunnelled)
 }
 
 // mayConnect says what is wrong with the target of a CONNECT.
@@ -111,9 +111,9 @@ func (s *Server) letGo(conns ...net.Conn) {
 }
 
 // tunnel copies both ways until both ends are done, one fails, or nothing moved
-// for idle. It returns the bytes copied.
-func tunnel(a, b net.Conn, idle time.Duration) int64 {
-	var moved, last atomic.Int64
+// for idle. It adds what it copies to moved.
+func tunnel(a, b net.Conn, idle time.Duration, moved *atomic.Int64) {
+	var last atomic.Int64
 	last.Store(time.Now().UnixNano())
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
@@ -122,7 +122,7 @@ func tunnel(a, b net.Conn, idle time.Duration) int64 {
 	var both sync.WaitGroup
 	for _, way := range [][2]net.Conn{{a, b}, {b, a}} {
 		both.Go(func() {
-			if err := oneWay(way[0], way[1], idle, &moved, &last); err != nil {
+			if err := oneWay(way[0], way[1], idle, moved, &last); err != nil {
 				cancel()
 				return
 			}
@@ -132,7 +132,6 @@ func tunnel(a, b net.Conn, idle time.Duration) int64 {
 		})
 	}
 	both.Wait()
-	return moved.Load()
 }
 
 // oneWay copies until the end. It fails if for idle nothing moved either way.

@@ -3,6 +3,7 @@ package proxy
 import (
 	"bytes"
 	"errors"
+	"io"
 	"net"
 	"net/http"
 	"net/url"
@@ -132,6 +133,8 @@ type conn struct {
 	first []byte
 	head  []byte
 }
+
+var _ io.ReaderFrom = (*conn)(nil) // or net/http copies bodies by itself
 
 // headMax is how much of a request's beginning is remembered, in bytes.
 const headMax = 1 << 10

@@ -3,7 +3,9 @@ package proxy
 import (
 	"encoding/json"
 	"errors"
+	"maps"
 	"net/http"
+	"strings"
 	"time"
 
 	"github.com/cistern-edge/cistern/cache"
@@ -43,8 +45,9 @@ const (
 // it. A flight that alone is set for is nobody else's.
 func (s *Server) join(q *query, f *found, v httpcache.Verdict, alone bool) (fl *flight, lead bool) {
 	h := q.req.Header
-	alone = alone || q.req.Method != http.MethodGet || h.Get("Authorization") != "" || v.Fwd == httpcache.FwdRequest ||
-		!storableAsk(q.req) || s.isPassing(q.key)
+	passing, _ := s.isPassing(q.key)
+	alone = alone || passing || q.req.Method != http.MethodGet || h.Get("Authorization") != "" ||
+		v.Fwd == httpcache.FwdRequest || !storableAsk(q.req)
 	key := q.key
 	if f != nil {
 		key += "\n" + httpcache.VaryKey(httpcache.VaryFields(f.head.Header), h)
@@ -106,8 +109,8 @@ func (s *Server) land(q *query, key string, fl *flight, alone bool) {
 	switch {
 	case fl.found != nil:
 		delete(s.passing, q.key)
-	case !alone && fl.offer != nil && len(s.passing) < maxPassing:
-		s.passing[q.key] = time.Now().Add(passFor)
+	case !alone && fl.offer != nil:
+		s.passFrom(q.key, false)
 	}
 	if !alone {
 		delete(s.flights, key)
@@ -115,16 +118,45 @@ func (s *Server) land(q *query, key string, fl *flight, alone bool) {
 	close(fl.done)
 }
 
-// isPassing reports whether the last answer for a key could not be stored.
-func (s *Server) isPassing(key string) bool {
+// mark notes that the answer for a key could not be stored.
+type mark struct {
+	until time.Time
+	full  bool // for want of room, which showed in the middle: do not try again
+}
+
+// passFrom marks a key; s.mu is held.
+func (s *Server) passFrom(key string, full bool) {
+	now := time.Now()
+	if len(s.passing) >= maxPassing {
+		maps.DeleteFunc(s.passing, func(_ string, m mark) bool { return now.After(m.until) })
+	}
+	if len(s.passing) < maxPassing {
+		s.passing[key] = mark{now.Add(passFor), full}
+	}
+}
+
+// isPassing reports whether the last answer for a key could not be stored, and
+// whether for want of room.
+func (s *Server) isPassing(key string) (passing, full bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	until, ok := s.passing[key]
-	if ok && time.Now().After(until) {
+	m, ok := s.passing[key]
+	if ok && time.Now().After(m.until) {
 		delete(s.passing, key)
-		ok = false
+		return false, false
 	}
-	return ok
+	return ok, m.full
+}
+
+// brokeOff looks at why a stored answer could not be sent to its end.
+func (s *Server) brokeOff(f *found, err error) {
+	if !errors.Is(err, content.ErrFull) {
+		return
+	}
+	key, _, _ := strings.Cut(f.name, "\n")
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.passFrom(key, true)
 }
 
 // renew revalidates a stored response behind the client's back

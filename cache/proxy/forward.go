@@ -181,6 +181,7 @@ func (s *Server) sendFound(w http.ResponseWriter, r *http.Request, a *answer, ed
 		}
 		defer rd.Close()
 		if err := p.await(r.Context(), rd, r.ProtoAtLeast(1, 1)); err != nil {
+			s.brokeOff(f, err)
 			return err
 		}
 	}
@@ -200,6 +201,7 @@ func (s *Server) sendFound(w http.ResponseWriter, r *http.Request, a *answer, ed
 	n, err := p.send(r.Context(), w, rd)
 	s.served(r, f, n)
 	if err != nil {
+		s.brokeOff(f, err)
 		panic(http.ErrAbortHandler) // a short body must not look whole
 	}
 	return nil

@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -71,6 +72,8 @@ func TestMalformedRequestsAreNamed(t *testing.T) {
 		"POST ftp://example.org/ HTTP/1.1":         "URL scheme",
 		"GET":                                      "request line",
 		"GET / HTTP/9.9":                           "protocol version",
+		"GET http:example.org HTTP/1.1":            "URL host",
+		"GET http:///x HTTP/1.1":                   "URL host",
 		"OPTIONS * HTTP/1.1":                       "method",
 		"PUT /get/http/example.org/ HTTP/1.1":      "method",
 		"GET /nowhere HTTP/1.1":                    "no such address",
@@ -202,8 +205,10 @@ func TestTunnelIdles(t *testing.T) {
 	b, near := net.Pipe()
 	defer far.Close()
 	defer near.Close()
-	if n := tunnel(a, b, 20*time.Millisecond); n != 0 {
-		t.Errorf("%d bytes", n)
+	var moved atomic.Int64
+	tunnel(a, b, 20*time.Millisecond, &moved)
+	if moved.Load() != 0 {
+		t.Errorf("%d bytes", moved.Load())
 	}
 	if _, err := far.Read(make([]byte, 1)); !errors.Is(err, io.EOF) {
 		t.Errorf("the other end is still open: %v", err)

@@ -161,7 +161,8 @@ func (s *Server) mustPass(q *query, v httpcache.Verdict) bool {
 	case q.req.ContentLength != 0:
 		return true
 	}
-	return partialAsk(h) && v.Action != httpcache.Revalidate && (h.Get("Authorization") != "" || s.isPassing(q.key))
+	passing, full := s.isPassing(q.key)
+	return full || partialAsk(h) && v.Action != httpcache.Revalidate && (passing || h.Get("Authorization") != "")
 }
 
 // partialAsk reports whether a client wants less than the whole body, so that a

@@ -35,7 +35,7 @@ type Server struct {
 	// mu guards what follows.
 	mu      sync.Mutex
 	flights map[string]*flight
-	passing map[string]time.Time // keys whose answers were not storable, until then
+	passing map[string]mark // keys whose answers could not be stored
 	tunnels map[net.Conn]struct{}
 }
 
@@ -54,7 +54,7 @@ func newServer(cfg Config, log *slog.Logger, store *cache.Store, up Upstream, to
 	}
 	s := &Server{
 		cfg: cfg, log: log, store: store, up: up, torrents: torrents,
-		flights: map[string]*flight{}, passing: map[string]time.Time{}, tunnels: map[net.Conn]struct{}{},
+		flights: map[string]*flight{}, passing: map[string]mark{}, tunnels: map[net.Conn]struct{}{},
 	}
 	s.count.clients = map[netip.Addr]*ClientStats{}
 	for _, text := range cfg.Clients {
@@ -150,7 +150,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	switch {
 	case r.Method == http.MethodConnect:
 		s.connect(w, r)
-	case r.URL.Host != "" && !s.isMe(r):
+	case r.URL.IsAbs() && !s.isMe(r):
 		s.forward(w, r)
 	default:
 		s.local(w, r)
@@ -185,7 +185,7 @@ func connected(a netip.Addr) bool {
 
 // isMe reports whether an absolute address leads to this very listener.
 func (s *Server) isMe(r *http.Request) bool {
-	return r.URL.Scheme == "http" && (r.URL.Host == s.cfg.Address || r.URL.Host == localAddr(r))
+	return r.URL.Scheme == "http" && r.URL.Host != "" && (r.URL.Host == s.cfg.Address || r.URL.Host == localAddr(r))
 }
 
 // localAddr is the address that the client's connection came to, "" if unknown.
