@@ -172,9 +172,6 @@ type CatcherConfig struct {
 	NoticeWait time.Duration
 	// Silence is how long a session may bring nothing before it is left (3 s).
 	Silence time.Duration
-	// NackRounds is how many times an agent asks for the repair of one extent;
-	// 0 means 30. The box has its own limit for each block.
-	NackRounds int
 	// Buffer is the size of a socket's receive buffer in bytes (8 MiB), as far
 	// as the system allows.
 	Buffer int
@@ -183,7 +180,6 @@ type CatcherConfig struct {
 func (c CatcherConfig) withDefaults() CatcherConfig {
 	preset(&c.NoticeWait, 5*time.Second)
 	preset(&c.Silence, 3*time.Second)
-	preset(&c.NackRounds, 30)
 	preset(&c.Buffer, 8<<20)
 	return c
 }
@@ -194,9 +190,6 @@ func (c CatcherConfig) Validate() error {
 	var faults []error
 	if c.NoticeWait < 0 || c.Silence < 0 {
 		faults = append(faults, errors.New("multicast.notice_wait, multicast.silence: negative"))
-	}
-	if c.NackRounds < 0 {
-		faults = append(faults, fmt.Errorf("multicast.nack_rounds: %d is negative", c.NackRounds))
 	}
 	if c.Buffer < 64<<10 || c.Buffer > 1<<30 {
 		faults = append(faults, fmt.Errorf("multicast.buffer: %d is not in 64 KiB..1 GiB", c.Buffer))

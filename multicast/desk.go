@@ -93,12 +93,15 @@ func (d *Desk) Stats() DeskStats {
 
 // ServeHTTP answers POST /agent/enrol, /agent/want and /agent/report.
 func (d *Desk) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	serve := map[string]func(*http.Request) (any, error){
+	serve := map[string]func(*http.Request, []byte) (any, error){
 		"/agent/enrol":  d.enrol,
 		"/agent/want":   d.asAgent(d.want),
 		"/agent/report": d.asAgent(d.report),
 	}[r.URL.Path]
 	switch {
+	case r.TLS == nil:
+		http.Error(w, "agents are served over TLS only", http.StatusForbidden)
+		return
 	case serve == nil:
 		http.NotFound(w, r)
 		return
@@ -107,14 +110,17 @@ func (d *Desk) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, "only POST is served here", http.StatusMethodNotAllowed)
 		return
 	}
-	r.Body = http.MaxBytesReader(w, r.Body, maxRequest+1)
-	reply, err := serve(r)
+	var reply any
+	body, err := readBody(w, r)
+	if err == nil {
+		reply, err = serve(r, body)
+	}
 	if err != nil {
 		d.refused.Add(1)
 		http.Error(w, err.Error(), statusOf(err))
 		return
 	}
-	body, err := json.Marshal(reply)
+	body, err = json.Marshal(reply)
 	if err != nil {
 		http.Error(w, "encode the answer: "+err.Error(), http.StatusInternalServerError)
 		return
@@ -122,6 +128,16 @@ func (d *Desk) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("Cache-Control", "no-store")
 	_, _ = w.Write(body) // the agent may have gone
+}
+
+// readBody reads a request's body, which must come soon: a request may be held
+// for long only once all of it is here.
+func readBody(w http.ResponseWriter, r *http.Request) ([]byte, error) {
+	control := http.NewResponseController(w)
+	_ = control.SetReadDeadline(time.Now().Add(10 * time.Second)) // not every server can
+	body, err := readMessage(r.Body, maxRequest)
+	_ = control.SetReadDeadline(time.Time{})
+	return body, err
 }
 
 // statusOf is the HTTP status for an error.
@@ -141,9 +157,9 @@ func statusOf(err error) int {
 }
 
 // enrol puts an agent on the roster.
-func (d *Desk) enrol(r *http.Request) (any, error) {
+func (d *Desk) enrol(r *http.Request, body []byte) (any, error) {
 	var ask enrolment
-	if err := readJSON(r.Body, maxRequest, &ask); err != nil {
+	if err := decode(body, &ask); err != nil {
 		return nil, err
 	}
 	a, err := d.roster.Enrol(ask.Name, ask.Token)
@@ -156,8 +172,8 @@ func (d *Desk) enrol(r *http.Request) (any, error) {
 
 // asAgent lets only enrolled agents through. Their bearer token is
 // <node id>.<token>.
-func (d *Desk) asAgent(serve func(Agent, *http.Request) (any, error)) func(*http.Request) (any, error) {
-	return func(r *http.Request) (any, error) {
+func (d *Desk) asAgent(serve func(Agent, *http.Request, []byte) (any, error)) func(*http.Request, []byte) (any, error) {
+	return func(r *http.Request, body []byte) (any, error) {
 		bearer, ok := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer ")
 		node, token, ok2 := strings.Cut(bearer, ".")
 		n, err := strconv.ParseUint(node, 10, 32)
@@ -168,14 +184,14 @@ func (d *Desk) asAgent(serve func(Agent, *http.Request) (any, error)) func(*http
 		if err != nil {
 			return nil, err
 		}
-		return serve(a, r)
+		return serve(a, r, body)
 	}
 }
 
 // report takes an agent's word on its part in a session.
-func (d *Desk) report(a Agent, r *http.Request) (any, error) {
+func (d *Desk) report(a Agent, _ *http.Request, body []byte) (any, error) {
 	var rep Report
-	if err := readJSON(r.Body, maxRequest, &rep); err != nil {
+	if err := decode(body, &rep); err != nil {
 		return nil, err
 	}
 	switch rep.State {
@@ -188,9 +204,9 @@ func (d *Desk) report(a Agent, r *http.Request) (any, error) {
 }
 
 // want says how the agent comes by an object.
-func (d *Desk) want(a Agent, r *http.Request) (any, error) {
+func (d *Desk) want(a Agent, r *http.Request, body []byte) (any, error) {
 	var w want
-	if err := readJSON(r.Body, maxRequest, &w); err != nil {
+	if err := decode(body, &w); err != nil {
 		return nil, err
 	}
 	if err := w.check(); err != nil {

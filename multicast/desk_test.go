@@ -2,6 +2,7 @@ package multicast
 
 import (
 	"context"
+	"crypto/tls"
 	"encoding/json"
 	"errors"
 	"net/http"
@@ -41,6 +42,7 @@ func stillBox(t testing.TB, store *cache.Store) *box {
 // call sends a request to the desk and gives the answer.
 func (b *box) call(method, path, bearer, body string) (int, string) {
 	req := httptest.NewRequest(method, path, strings.NewReader(body))
+	req.TLS = &tls.ConnectionState{}
 	if bearer != "" {
 		req.Header.Set("Authorization", bearer)
 	}
@@ -99,6 +101,15 @@ func TestDeskRefuses(t *testing.T) {
 	}
 	if n := len(b.roster.List()); n != 1 {
 		t.Errorf("%d agents on the roster, want the one that enrolled", n)
+	}
+}
+
+func TestDeskSpeaksTLSOnly(t *testing.T) {
+	b := stillBox(t, openStore(t))
+	w := httptest.NewRecorder()
+	b.desk.ServeHTTP(w, httptest.NewRequest("POST", "/agent/enrol", strings.NewReader(`{"name":"pc"}`)))
+	if w.Code != 403 || len(b.roster.List()) != 0 {
+		t.Errorf("in the clear the desk answered %d %q", w.Code, w.Body)
 	}
 }
 

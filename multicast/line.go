@@ -287,5 +287,9 @@ func post(ctx context.Context, client *http.Client, url, bearer string, send, re
 		text, _ := io.ReadAll(io.LimitReader(resp.Body, 300))
 		return fmt.Errorf("%w: %s: %s", errRefused, resp.Status, strings.TrimSpace(string(text)))
 	}
-	return readJSON(resp.Body, maxAnswer, receive)
+	text, err := readMessage(resp.Body, maxAnswer)
+	if err != nil {
+		return err
+	}
+	return decode(text, receive)
 }

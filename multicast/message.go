@@ -153,15 +153,20 @@ func flatten(l *content.Layer) []byte {
 	return b
 }
 
-// readJSON decodes one JSON value of at most limit bytes and nothing after it.
-func readJSON(r io.Reader, limit int64, v any) error {
+// readMessage reads a body of at most limit bytes.
+func readMessage(r io.Reader, limit int64) ([]byte, error) {
 	body, err := io.ReadAll(io.LimitReader(r, limit+1))
 	if err != nil {
-		return fmt.Errorf("read message: %w", err)
+		return nil, fmt.Errorf("read message: %w", err)
 	}
 	if int64(len(body)) > limit {
-		return fmt.Errorf("message is longer than %d bytes", limit)
+		return nil, fmt.Errorf("message is longer than %d bytes", limit)
 	}
+	return body, nil
+}
+
+// decode reads one JSON value and nothing after it.
+func decode(body []byte, v any) error {
 	if len(body) == 0 {
 		return errors.New("message is empty")
 	}

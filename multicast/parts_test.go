@@ -28,7 +28,7 @@ func TestConfigsTellEveryFault(t *testing.T) {
 		{DeskConfig{}.Validate(), nil},
 		{DeskConfig{Name: strings.Repeat("x", 65), MinSize: -1, MinAgents: -1, Grace: -1}.Validate(), []string{"name", "min_size", "min_agents", "grace"}},
 		{CatcherConfig{}.Validate(), nil},
-		{CatcherConfig{NoticeWait: -1, NackRounds: -1, Buffer: 1}.Validate(), []string{"notice_wait", "nack_rounds", "buffer"}},
+		{CatcherConfig{NoticeWait: -1, Buffer: 1}.Validate(), []string{"notice_wait", "buffer"}},
 	} {
 		if (c.err == nil) != (c.keys == nil) {
 			t.Errorf("%v, want faults in %v", c.err, c.keys)

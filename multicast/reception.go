@@ -1,7 +1,6 @@
 package multicast
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -42,6 +41,9 @@ type reception struct {
 	refuted uint64
 	joined  time.Time
 	heard   time.Time // last packet of the session; zero if none
+	posted  time.Time // last time a notice of it held
+	packets uint64    // of the session, when it was looked last
+	loss    float64   // fraction lost so far; the engine forgets a sender that is gone
 	settled chan struct{}
 	err     error // why it ended; valid once settled is closed
 
@@ -53,13 +55,19 @@ var (
 	errOver   = errors.New("the session is over")
 	errSilent = errors.New("the session fell silent")
 	errHave   = errors.New("extent is here already")
+
+	errUnposted = errors.New("the box posts no notices of the session any more")
 )
 
 // newReception joins the group of a session.
 func newReception(ctx context.Context, c *Catcher, n announce.Notice, sink content.Sink) (*reception, error) {
 	r := &reception{
 		c: c, notice: n, sink: sink, late: n.State == announce.OnAir && n.Sent > lateAfter(n.ID.Size),
-		trays: map[norm.ObjectKey]*tray{}, open: map[uint32]bool{}, joined: time.Now(), settled: make(chan struct{}),
+		trays: map[norm.ObjectKey]*tray{}, open: map[uint32]bool{}, joined: time.Now(), posted: time.Now(),
+		settled: make(chan struct{}),
+	}
+	if n := extents(n.ID.Size, n.ExtentSize); n > 4*maxExtents {
+		return nil, fmt.Errorf("%d extents", n)
 	}
 	for _, m := range sink.Missing() {
 		r.lacked += m.Len()
@@ -82,7 +90,7 @@ func newReception(ctx context.Context, c *Catcher, n announce.Notice, sink conte
 	r.engine, err = norm.NewReceiver(norm.ReceiverConfig{
 		Node: c.line.Node(), Rand: rand.NewPCG(rand.Uint64(), rand.Uint64()), Accept: r.accept,
 		Sender: boxNode, Instance: n.Instance, Unicast: true, FeedbackTo: n.Feedback, Silent: r.late,
-		NackRounds: c.cfg.NackRounds, MaxObjectSize: n.ExtentSize, MaxSegmentSize: int(n.SegmentSize), MaxSenders: 1,
+		MaxObjectSize: n.ExtentSize, MaxSegmentSize: int(n.SegmentSize), MaxSenders: 1,
 		Auth: newAgentAuth(c.line.file.Public, c.line.file.Secret),
 	})
 	if err != nil {
@@ -208,7 +216,9 @@ func (r *reception) take(b *batch) {
 	for _, p := range b.received() {
 		r.engine.Handle(now, p.from, p.data)
 	}
-	r.heard = now
+	if n := r.engine.Stats().Packets; n != r.packets {
+		r.heard, r.packets = now, n
+	}
 	r.pump.free <- b
 }
 
@@ -273,7 +283,9 @@ func (r *reception) clear(t *tray) error {
 // watch looks for reasons to end, and brings the figures up to date.
 func (r *reception) watch(now time.Time) error {
 	posted, ok := r.c.board.Get(r.notice.ID)
-	ok = ok && posted.Instance == r.notice.Instance
+	if ok = ok && posted.Instance == r.notice.Instance; ok {
+		r.posted = now
+	}
 	quiet := now.Sub(r.joined)
 	if !r.heard.IsZero() {
 		quiet = now.Sub(r.heard)
@@ -284,6 +296,8 @@ func (r *reception) watch(now time.Time) error {
 		return errOver
 	case quiet > r.c.cfg.Silence && !(ok && posted.State == announce.Due):
 		return errSilent
+	case now.Sub(r.posted) > r.c.cfg.Silence:
+		return errUnposted // anybody can make noise on a group, only the box notices
 	}
 	return nil
 }
@@ -291,15 +305,15 @@ func (r *reception) watch(now time.Time) error {
 // settle ends the part in which the sink is written to: err says why.
 func (r *reception) settle(err error) {
 	for _, t := range r.trays {
-		if e := r.clear(t); err == nil || errors.Is(err, errOver) {
-			err = cmp.Or(e, err)
+		if e := r.clear(t); e != nil && !errors.Is(e, err) {
+			err = errors.Join(err, e)
 		}
 	}
 	var left int64
 	for _, m := range r.sink.Missing() {
 		left += m.Len()
 	}
-	over := errors.Is(err, errOver) || errors.Is(err, errSilent)
+	over := errors.Is(err, errOver) || errors.Is(err, errSilent) || errors.Is(err, errUnposted)
 	switch {
 	case left == 0:
 		r.err = nil
@@ -360,8 +374,9 @@ func (r *reception) figures() ReceptionStats {
 	f.Bytes = min(int64(st.Symbols)*int64(r.notice.SegmentSize), r.lacked)
 	for _, s := range r.engine.Senders() {
 		if all := s.Received + s.Lost; all > 0 {
-			f.Loss = float64(s.Lost) / float64(all)
+			r.loss = float64(s.Lost) / float64(all)
 		}
 	}
+	f.Loss = r.loss
 	return f
 }

@@ -182,6 +182,7 @@ func (b *box) offer(url string, info cache.Info) {
 func (b *box) RoundTrip(req *http.Request) (*http.Response, error) {
 	w := httptest.NewRecorder()
 	server := req.Clone(req.Context())
+	server.TLS = &tls.ConnectionState{}
 	if server.Body == nil {
 		server.Body = http.NoBody
 	}

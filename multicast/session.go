@@ -58,9 +58,6 @@ type session struct {
 	figures SessionStats
 }
 
-// errStopped ends sessions when the box stops.
-var errStopped = errors.New("the box stopped")
-
 // newSession opens the sockets of a session.
 func newSession(c *Caster, info cache.Info, group netip.AddrPort) (*session, error) {
 	s := &session{
@@ -86,12 +83,20 @@ func newSession(c *Caster, info cache.Info, group netip.AddrPort) (*session, err
 
 func (s *session) open() (err error) {
 	cfg := s.c.cfg
+	var failed []error
 	for _, iface := range cfg.Interfaces {
 		conn, err := s.c.net.transmit(iface, s.group.Addr(), socketOptions{ttl: cfg.TTL, buffer: 1 << 20, offload: cfg.Offload})
 		if err != nil {
-			return err
+			failed = append(failed, err)
+			continue
 		}
 		s.conns = append(s.conns, conn)
+	}
+	switch err := errors.Join(failed...); {
+	case len(s.conns) == 0:
+		return fmt.Errorf("%w: %w", ErrBusy, err)
+	case err != nil:
+		s.c.log.Warn("cast on some interfaces only", "object", s.info.Num, "err", err)
 	}
 	s.sender, err = norm.NewSender(norm.SenderConfig{
 		Node: boxNode, Rand: rand.NewPCG(rand.Uint64(), rand.Uint64()),
@@ -125,7 +130,7 @@ func (s *session) shut() error {
 func (s *session) listen(c conn) {
 	into := make([]packet, 32)
 	for i := range into {
-		into[i].data = make([]byte, 2048)
+		into[i].data = make([]byte, s.c.cfg.SegmentSize+norm.PacketOverhead+128)
 	}
 	for {
 		n, err := c.receive(into)
@@ -301,7 +306,7 @@ func (s *session) next(now time.Time) time.Time {
 func (s *session) post(now time.Time) {
 	s.posted = now
 	cfg := s.c.cfg
-	for _, conn := range s.conns {
+	for i, conn := range s.conns {
 		b, err := s.c.key.Seal(announce.Notice{
 			Epoch: s.c.epoch, Sequence: s.c.nextSequence(), Issued: now, Lifetime: noticeHolds,
 			State: s.state, ID: s.info.ID, Title: s.info.Title, Group: s.group, Feedback: conn.local(),
@@ -316,82 +321,11 @@ func (s *session) post(now time.Time) {
 			s.fail(fmt.Errorf("post notice: %w", err))
 			return
 		}
-		s.mu.Lock()
-		s.figures.Wire += int64(len(b) + headers(s.group.Addr()))
-		s.mu.Unlock()
+		if i == 0 {
+			s.mu.Lock()
+			s.figures.Wire += int64(len(b) + headers(s.group.Addr()))
+			s.mu.Unlock()
+		}
 	}
 	s.publish()
-}
-
-// handleEvents does what the sender's events ask for.
-func (s *session) handleEvents(now time.Time) {
-	for _, ev := range s.sender.Events() {
-		switch ev.Kind {
-		case norm.ObjectSent:
-			s.add()
-			if ev.Object == s.last && s.added == uint32(extents(s.info.ID.Size, s.each)) {
-				s.passed = now
-				s.watermark()
-			}
-		case norm.ObjectFailed:
-			s.fail(fmt.Errorf("read the object: %w", ev.Err))
-		case norm.NodeAcked:
-			s.mark(ev.Node, stateComplete)
-		case norm.NodeFailed:
-			s.mark(ev.Node, stateLeft)
-		case norm.Flushed:
-			if _, _, open, _ := s.count(); open == 0 && !s.passed.IsZero() {
-				s.close()
-			}
-		case norm.Closed:
-			s.closed = true
-		}
-	}
-}
-
-// watermark asks the agents that joined in time to confirm the whole object.
-func (s *session) watermark() {
-	s.mu.Lock()
-	var nodes []norm.NodeID
-	for _, r := range s.figures.Receivers {
-		if r.State == stateJoined && !r.Late {
-			nodes = append(nodes, r.Node)
-		}
-	}
-	s.mu.Unlock()
-	if len(nodes) == 0 {
-		return
-	}
-	if err := s.sender.Watermark(s.last, nodes); err != nil {
-		s.fail(fmt.Errorf("ask for confirmation: %w", err))
-	}
-}
-
-// close ends the session in good order: EOT, then Closed.
-func (s *session) close() {
-	if !s.closing {
-		s.closing = true
-		s.sender.Close()
-	}
-}
-
-// fail ends the session early; the agents fetch the rest over HTTP.
-func (s *session) fail(err error) {
-	if s.err == nil {
-		s.err = err
-	}
-	s.close()
-}
-
-// hangUp ends the session without waiting for the pace: the box stops.
-func (s *session) hangUp() {
-	s.fail(errStopped)
-	for range 100 {
-		p := s.sender.Poll(time.Now(), nil)
-		if len(p) == 0 {
-			break
-		}
-		s.send([][]byte{p}, s.group)
-	}
-	s.closed = true
 }
