@@ -1,0 +1,97 @@
+package peering
+
+import (
+	"net/url"
+	"strings"
+	"time"
+
+	"github.com/anacrolix/torrent"
+)
+
+// contact tells the client where others are. A torrent that the box made has
+// nobody outside to contact.
+func (sh *share) contact(spec *Spec) {
+	if sh.made {
+		return
+	}
+	var tiers [][]string
+	for _, tr := range spec.Trackers {
+		tiers = append(tiers, []string{tr})
+	}
+	sh.t.AddTrackers(tiers)
+	sh.addWebSeeds(spec.WebSeeds)
+	var peers []torrent.PeerInfo
+	for _, p := range spec.Peers {
+		peers = append(peers, torrent.PeerInfo{Addr: torrent.StringAddr(p.String()), Source: torrent.PeerSourceDirect})
+	}
+	sh.t.AddPeers(peers)
+}
+
+// addWebSeeds gives the client the web seeds of BEP 19. It takes a v2 torrent of
+// one file for a directory, so what follows the last slash is put together here
+// for it. Nothing is done before the info is known.
+func (sh *share) addWebSeeds(urls []string) {
+	sh.mu.Lock()
+	p := sh.pieces
+	sh.mu.Unlock()
+	if p == nil {
+		return
+	}
+	l := p.layout
+	if !l.v2 || len(l.files) != 1 {
+		sh.t.AddWebSeeds(urls)
+		return
+	}
+	for _, u := range urls {
+		slash := strings.LastIndexByte(u, '/') + 1
+		tail := u[slash:]
+		if tail == "" {
+			tail = url.PathEscape(l.name)
+		}
+		sh.t.AddWebSeeds([]string{u[:slash]}, torrent.WebSeedPathEscaper(func([]string) string { return tail }))
+	}
+}
+
+// announceDHT looks for peers in the DHT now and then.
+func (sh *share) announceDHT() {
+	for {
+		if info := sh.t.Info(); info != nil && info.Private != nil && *info.Private {
+			return
+		}
+		for _, server := range sh.swarm.client.DhtServers() {
+			_, stop, err := sh.t.AnnounceToDht(server)
+			if err != nil {
+				sh.swarm.log.Debug("failed to announce to the DHT", "title", sh.title(), "err", err)
+				continue
+			}
+			sh.pause(time.Minute)
+			stop()
+		}
+		if !sh.pause(5 * time.Minute) {
+			return
+		}
+	}
+}
+
+// pause waits; it returns false if the share is over.
+func (sh *share) pause(d time.Duration) bool {
+	select {
+	case <-time.After(d):
+		return true
+	case <-sh.ctx.Done():
+		return false
+	}
+}
+
+// conns gives the connections to the outside, and how many there are to the
+// LAN.
+func (sh *share) conns() (outside []*torrent.PeerConn, lan int) {
+	for _, pc := range sh.t.PeerConns() {
+		if sh.swarm.onLAN(pc.RemoteAddr.String()) {
+			lan++
+			continue
+		}
+		outside = append(outside, pc)
+	}
+	return outside, lan
+}
