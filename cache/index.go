@@ -83,20 +83,37 @@ func (ix *index) sync() error {
 // recordKey is 'o' and the number, so that records sort by age.
 func recordKey(num uint64) []byte { return binary.BigEndian.AppendUint64([]byte{'o'}, num) }
 
-func encode(r *record) ([]byte, error) {
-	body, err := json.Marshal(r)
+// sealed is a value of the index: JSON behind its checksum.
+func sealed(v any) ([]byte, error) {
+	body, err := json.Marshal(v)
 	if err != nil {
-		return nil, fmt.Errorf("encode record of object %d: %w", r.Num, err)
+		return nil, err
 	}
 	return append(binary.BigEndian.AppendUint32(nil, crc32.Checksum(body, castagnoli)), body...), nil
 }
 
+// unseal reads what sealed wrote.
+func unseal(value []byte, into any) error {
+	if len(value) < 4 || binary.BigEndian.Uint32(value) != crc32.Checksum(value[4:], castagnoli) {
+		return errors.New("checksum does not match")
+	}
+	return json.Unmarshal(value[4:], into)
+}
+
+func encode(r *record) ([]byte, error) {
+	value, err := sealed(r)
+	if err != nil {
+		return nil, fmt.Errorf("encode record of object %d: %w", r.Num, err)
+	}
+	return value, nil
+}
+
 func decode(key, value []byte) (*record, error) {
-	if len(key) != 9 || len(value) < 4 || binary.BigEndian.Uint32(value) != crc32.Checksum(value[4:], castagnoli) {
-		return nil, fmt.Errorf("index record %x: checksum does not match", key)
+	if len(key) != 9 {
+		return nil, fmt.Errorf("index record %x: no number", key)
 	}
 	var r record
-	if err := json.Unmarshal(value[4:], &r); err != nil {
+	if err := unseal(value, &r); err != nil {
 		return nil, fmt.Errorf("index record %x: %w", key, err)
 	}
 	if r.Num != binary.BigEndian.Uint64(key[1:]) {
@@ -151,13 +168,47 @@ func (ix *index) merge(twin *record, spare uint64) error {
 	return nil
 }
 
-// drop forgets a record.
-func (ix *index) drop(num uint64) error {
-	err := ix.db.Update(func(tx *badger.Txn) error { return tx.Delete(recordKey(num)) })
+// totalsKey is where the figures of objects that are gone are kept.
+var totalsKey = []byte{'t'}
+
+// drop forgets a record and saves what the objects that are gone add up to.
+func (ix *index) drop(num uint64, gone totals) (err error) {
+	defer damaged(&err)
+	value, err := sealed(gone)
+	if err != nil {
+		return fmt.Errorf("encode totals: %w", err)
+	}
+	err = ix.db.Update(func(tx *badger.Txn) error {
+		return errors.Join(tx.Delete(recordKey(num)), tx.Set(totalsKey, value))
+	})
 	if err != nil {
 		return fmt.Errorf("drop record of object %d: %w", num, err)
 	}
 	return nil
+}
+
+// gone reads what drop saved; damaged totals count as none.
+func (ix *index) gone() (t totals, err error) {
+	defer damaged(&err)
+	t = newTotals()
+	err = ix.db.View(func(tx *badger.Txn) error {
+		item, err := tx.Get(totalsKey)
+		if errors.Is(err, badger.ErrKeyNotFound) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		value, err := item.ValueCopy(nil)
+		if err == nil && (unseal(value, &t) != nil || t.Filled == nil || t.Served == nil) {
+			t = newTotals()
+		}
+		return err
+	})
+	if err != nil {
+		return t, fmt.Errorf("read totals: %w", err)
+	}
+	return t, nil
 }
 
 // each reads every sound record. The others are dropped, and counted.

@@ -131,9 +131,11 @@ func (s *Store) Evict(num uint64) error {
 // sweep finds and never a name without bytes. s.mu is held.
 func (s *Store) remove(num uint64) error {
 	r := s.objects[num]
-	if err := s.index.drop(num); err != nil {
+	gone := s.gone.plus(r)
+	if err := s.index.drop(num, gone); err != nil {
 		return err
 	}
+	s.gone = gone
 	for name := range r.Names {
 		delete(s.names, name)
 	}
@@ -144,70 +146,6 @@ func (s *Store) remove(num uint64) error {
 	delete(s.objects, num)
 	delete(s.dirty, num)
 	return removeBlob(s.cfg.Dir, num)
-}
-
-// CountServed notes that an outlet ("http", "bittorrent", "multicast", …)
-// handed out bytes of an object.
-func (s *Store) CountServed(num uint64, outlet string, bytes int64) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if r, ok := s.objects[num]; ok && bytes > 0 {
-		r.Served[outlet] += bytes
-		r.Used = time.Now()
-		s.dirty[num] = true
-	}
-}
-
-// saveFigures writes the records whose figures have changed.
-func (s *Store) saveFigures() error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	var changed []*record
-	for num := range s.dirty {
-		if r, ok := s.objects[num]; ok {
-			changed = append(changed, r)
-		}
-	}
-	if err := s.index.put(changed...); err != nil {
-		return err // they stay dirty
-	}
-	clear(s.dirty)
-	return nil
-}
-
-// Stats are the store's figures.
-type Stats struct {
-	Objects  int   `json:"objects"`
-	Complete int   `json:"complete"`
-	Fills    int   `json:"fills"`
-	Bytes    int64 `json:"bytes"`
-	MaxBytes int64 `json:"max_bytes"`
-	// Filled and Served count bytes by Source and by outlet, of the objects
-	// that are here now.
-	Filled map[string]int64 `json:"filled"`
-	Served map[string]int64 `json:"served"`
-}
-
-// Stats gives a snapshot.
-func (s *Store) Stats() Stats {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	st := Stats{
-		Objects: len(s.objects), Fills: len(s.active), Bytes: s.used, MaxBytes: s.cfg.MaxBytes,
-		Filled: map[string]int64{}, Served: map[string]int64{},
-	}
-	for _, r := range s.objects {
-		if r.Complete {
-			st.Complete++
-		}
-		for name, n := range s.info(r).From {
-			st.Filled[name] += n
-		}
-		for name, n := range r.Served {
-			st.Served[name] += n
-		}
-	}
-	return st
 }
 
 // complete records that a fill is done: the object has earned its identity. If

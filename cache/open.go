@@ -70,6 +70,9 @@ func (s *Store) load() error {
 	if bad > 0 {
 		s.log.Warn("dropped damaged index records", "records", bad)
 	}
+	if s.gone, err = s.index.gone(); err != nil {
+		return fmt.Errorf("load index: %w", err)
+	}
 	return s.sweep()
 }
 

@@ -80,6 +80,7 @@ type Store struct {
 	ids     map[content.ID]uint64
 	active  map[uint64]*Fill
 	closed  bool
+	gone    totals
 	used    int64 // bytes that objects take or have reserved
 	next    uint64
 	dirty   map[uint64]bool // records with figures that the index has not got

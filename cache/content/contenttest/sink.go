@@ -180,16 +180,19 @@ func (s *Sink) Claim(at, most int64) (content.Range, bool) {
 		return content.Range{}, false
 	}
 	for _, gap := range s.accepted.Without(content.Range{Off: max(at, 0), End: s.end()}) {
-		for _, free := range s.claims.Without(gap) {
-			if at >= 0 && free.Off != at {
-				return content.Range{}, false
-			}
-			if free.End-most > free.Off {
-				free.End = free.Off + most
-			}
-			s.claims.Add(free)
-			return free, true
+		unclaimed := s.claims.Without(gap)
+		if len(unclaimed) == 0 {
+			continue
 		}
+		free := unclaimed[0]
+		if at >= 0 && free.Off != at {
+			return content.Range{}, false
+		}
+		if free.End-most > free.Off {
+			free.End = free.Off + most
+		}
+		s.claims.Add(free)
+		return free, true
 	}
 	return content.Range{}, false
 }
