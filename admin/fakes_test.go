@@ -123,7 +123,7 @@ func (s *swarmList) List() []Swarm {
 	return slices.Clone(s.all)
 }
 
-func (s *swarmList) AddMagnet(_ context.Context, link string) (Swarm, error) {
+func (s *swarmList) AddLink(_ context.Context, link string) (Swarm, error) {
 	if !strings.HasPrefix(link, "magnet:?xt=urn:bt") {
 		return Swarm{}, errors.New("magnet link has no infohash")
 	}

@@ -129,7 +129,10 @@ func (s *Server) add(ctx context.Context, what client.Addition) (client.Added, e
 	if set != 1 {
 		return client.Added{}, huma.Error422UnprocessableEntity("give exactly one of url, magnet and torrent")
 	}
-	if what.URL != "" {
+	link := what.Magnet
+	if namesTorrent(what.URL) {
+		link = what.URL
+	} else if what.URL != "" {
 		return s.fetch(ctx, what.URL)
 	}
 	if s.parts.Swarms == nil {
@@ -137,8 +140,8 @@ func (s *Server) add(ctx context.Context, what client.Addition) (client.Added, e
 	}
 	var swarm Swarm
 	var err error
-	if what.Magnet != "" {
-		swarm, err = s.parts.Swarms.AddMagnet(ctx, what.Magnet)
+	if link != "" {
+		swarm, err = s.parts.Swarms.AddLink(ctx, link)
 	} else {
 		swarm, err = s.parts.Swarms.AddTorrent(ctx, what.Torrent)
 	}
@@ -146,6 +149,13 @@ func (s *Server) add(ctx context.Context, what client.Addition) (client.Added, e
 		return client.Added{}, addFault(err, http.StatusUnprocessableEntity)
 	}
 	return client.Added{Infohash: swarm.Infohash, Name: swarm.Name}, nil
+}
+
+// namesTorrent reports whether an address is that of a .torrent file: whoever
+// adds it wants the content.
+func namesTorrent(address string) bool {
+	u, err := url.Parse(address)
+	return err == nil && strings.HasSuffix(strings.ToLower(u.Path), ".torrent")
 }
 
 // fetch brings in a URL. It goes the way that a client's request goes, so what

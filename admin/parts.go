@@ -69,9 +69,10 @@ type Fetcher interface {
 // Swarms is the box's BitTorrent client.
 type Swarms interface {
 	List() []Swarm
-	// AddMagnet and AddTorrent join a swarm and return what is known of it at
-	// once. An error says what is wrong with the link or the file.
-	AddMagnet(ctx context.Context, link string) (Swarm, error)
+	// AddLink (a magnet link, or the address of a .torrent file) and AddTorrent
+	// join a swarm and return what is known of it at once. An error says what is
+	// wrong with the link or the file.
+	AddLink(ctx context.Context, link string) (Swarm, error)
 	AddTorrent(ctx context.Context, file []byte) (Swarm, error)
 }
 

@@ -96,7 +96,7 @@ func viewOf(t peering.Torrent) admin.Swarm {
 	}
 }
 
-func (s swarms) AddMagnet(ctx context.Context, link string) (admin.Swarm, error) {
+func (s swarms) AddLink(ctx context.Context, link string) (admin.Swarm, error) {
 	return s.AddTorrent(ctx, []byte(link))
 }
 
