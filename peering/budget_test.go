@@ -11,6 +11,7 @@ import (
 
 	"github.com/anacrolix/torrent"
 	"github.com/anacrolix/torrent/metainfo"
+	"golang.org/x/time/rate"
 )
 
 func TestConnectionsStayWithinTheBudget(t *testing.T) {
@@ -40,6 +41,37 @@ func TestConnectionsStayWithinTheBudget(t *testing.T) {
 		t.Errorf("peak of %d connections", st.Peak)
 	}
 	b.holds("btih:"+snap.InfoHash+"/disk.img", files["disk.img"])
+}
+
+func TestSecondTorrentGetsItsPart(t *testing.T) {
+	b := newBox(t, func(c *Config) { c.MaxConnections, c.MaxHalfOpen = 4, 2 })
+	slow := set{"slow.img": random(35, 4<<20)}
+	text, mi := build(t, "slow.img", slow, 64<<10, modes["v1"])
+	var seeds []*torrent.Client
+	for i := range 8 {
+		cfg := peerConfig(fmt.Sprintf("127.0.2.%d", i+1), t.TempDir())
+		cfg.DefaultStorage = memory(slow["slow.img"])
+		cfg.UploadRateLimiter = rate.NewLimiter(32<<10, 32<<10)
+		c, err := torrent.NewClient(cfg)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { c.Close() })
+		if _, err := c.AddTorrent(mi); err != nil {
+			t.Fatal(err)
+		}
+		seeds = append(seeds, c)
+	}
+	first := b.add(text, seeds...)
+	until(t, "the first has taken all", func() bool { return b.torrent(first.InfoHash).Outside == 4 })
+
+	quick := set{"quick.img": random(36, 1<<20)}
+	text, mi = build(t, "quick.img", quick, 64<<10, modes["v1"])
+	second := b.add(text, seedFrom(t, "127.0.3.1", quick["quick.img"], mi))
+	b.complete(second.InfoHash)
+	if snap := b.torrent(first.InfoHash); snap.State != StateFetching {
+		t.Errorf("the first is %s: it was no rival", snap.State)
+	}
 }
 
 // seedFrom starts a seed that has its bytes in memory.
