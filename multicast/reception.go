@@ -19,10 +19,16 @@ const (
 	reportTime = 5 * time.Second
 )
 
-// lateAfter is how much of an object may have been sent when an agent joins and
-// still asks for it. Who comes later takes what flows and asks for nothing: its
-// requests would cost the others more than HTTP costs it.
-func lateAfter(size int64) int64 { return max(1<<20, size/50) }
+// isLate reports whether so much of an object may have been sent that an agent
+// that joins takes what flows and asks for nothing: its requests would cost the
+// others more than HTTP costs it. A notice heard long ago tells too little.
+func isLate(n announce.Notice) bool {
+	age := time.Since(n.Heard)
+	if n.State == announce.Due {
+		return age > 3*noticeDue
+	}
+	return age > 100*time.Millisecond || n.Sent > max(1<<20, n.ID.Size/50)
+}
 
 // reception is one session that an agent has joined. One goroutine runs it.
 type reception struct {
@@ -62,7 +68,7 @@ var (
 // newReception joins the group of a session.
 func newReception(ctx context.Context, c *Catcher, n announce.Notice, sink content.Sink) (*reception, error) {
 	r := &reception{
-		c: c, notice: n, sink: sink, late: n.State == announce.OnAir && n.Sent > lateAfter(n.ID.Size),
+		c: c, notice: n, sink: sink, late: isLate(n),
 		trays: map[norm.ObjectKey]*tray{}, open: map[uint32]bool{}, joined: time.Now(), posted: time.Now(),
 		settled: make(chan struct{}),
 	}

@@ -19,7 +19,7 @@ import (
 // Times of a session.
 const (
 	noticeDue   = 100 * time.Millisecond // between notices before sending begins
-	noticeOnAir = 500 * time.Millisecond // and while it goes on
+	noticeOnAir = 250 * time.Millisecond // and while it goes on
 	noticeHolds = 3 * time.Second
 	tailTime    = 5 * time.Second // from the end of the first pass to the session's
 	farewell    = 3               // notices of the end
@@ -205,7 +205,7 @@ func (s *session) advance(now time.Time) {
 			break
 		}
 		s.state = announce.OnAir
-		s.publish()
+		s.post(now)
 		s.add()
 	case s.state == announce.OnAir && joined > 0 && open+late == 0:
 		s.close() // everybody has it or has gone

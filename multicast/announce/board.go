@@ -36,18 +36,13 @@ type Board struct {
 	mu     sync.Mutex
 	epoch  uint64
 	last   uint64 // highest sequence heard in this epoch
-	posted map[content.ID]posting
+	posted map[content.ID]Notice
 	news   chan struct{} // closed and replaced at each posting
-}
-
-type posting struct {
-	Notice
-	until time.Time
 }
 
 // NewBoard makes an empty board that believes the box with the pinned key.
 func NewBoard(pin Fingerprint) *Board {
-	return &Board{pin: pin, posted: map[content.ID]posting{}, news: make(chan struct{})}
+	return &Board{pin: pin, posted: map[content.ID]Notice{}, news: make(chan struct{})}
 }
 
 // Tune says which epoch the box is in, as it told over the pinned channel.
@@ -69,7 +64,7 @@ func (b *Board) Post(raw []byte) (Notice, error) {
 	if err != nil {
 		return Notice{}, err
 	}
-	now := time.Now()
+	n.Heard = time.Now()
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	switch {
@@ -79,9 +74,9 @@ func (b *Board) Post(raw []byte) (Notice, error) {
 		return Notice{}, fmt.Errorf("%w: number %d after %d", ErrStale, n.Sequence, b.last)
 	}
 	b.last = n.Sequence
-	b.prune(now)
+	b.prune()
 	if _, ok := b.posted[n.ID]; ok || len(b.posted) < maxPosted {
-		b.posted[n.ID] = posting{n, now.Add(n.Lifetime)}
+		b.posted[n.ID] = n
 	}
 	close(b.news)
 	b.news = make(chan struct{})
@@ -89,23 +84,26 @@ func (b *Board) Post(raw []byte) (Notice, error) {
 }
 
 // prune forgets what no longer holds; b.mu is held.
-func (b *Board) prune(now time.Time) {
-	for id, p := range b.posted {
-		if !p.until.After(now) {
+func (b *Board) prune() {
+	for id, n := range b.posted {
+		if !n.holds() {
 			delete(b.posted, id)
 		}
 	}
 }
 
+// holds reports whether a notice that was heard still holds.
+func (n *Notice) holds() bool { return time.Since(n.Heard) < n.Lifetime }
+
 // Get gives the notice about an object that holds now, ended or not.
 func (b *Board) Get(id content.ID) (Notice, bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	p, ok := b.posted[id]
-	if !ok || !p.until.After(time.Now()) {
+	n, ok := b.posted[id]
+	if !ok || !n.holds() {
 		return Notice{}, false
 	}
-	return p.Notice, true
+	return n, true
 }
 
 // Wait waits until the object is due or on air. It fails if ctx is done first.
@@ -129,10 +127,10 @@ func (b *Board) Wait(ctx context.Context, id content.ID) (Notice, error) {
 func (b *Board) List() []Notice {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.prune(time.Now())
+	b.prune()
 	list := make([]Notice, 0, len(b.posted))
-	for _, p := range b.posted {
-		list = append(list, p.Notice)
+	for _, n := range b.posted {
+		list = append(list, n)
 	}
 	slices.SortFunc(list, func(a, b Notice) int { return cmp.Compare(a.Sequence, b.Sequence) })
 	return list

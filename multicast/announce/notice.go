@@ -82,6 +82,9 @@ type Notice struct {
 	// Sent is how many bytes of the first pass are out. Who comes late takes
 	// what flows and asks for nothing.
 	Sent int64
+
+	// Heard is when a Board took the notice. It is not part of what is sent.
+	Heard time.Time
 }
 
 // Layout: magic, version, state, then fixed fields, addresses with a length
