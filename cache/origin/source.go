@@ -66,6 +66,7 @@ type run struct {
 	// Only Fill's own goroutine touches what follows.
 	fetch    func(ctx context.Context, r content.Range) (*part, error)
 	seeks    bool
+	running  int // streams whose end has not been judged
 	failures int
 	last     error // why bytes could not be had
 	cut      bool  // the next stream goes on where one was cut
@@ -133,6 +134,7 @@ func (r *run) work() error {
 
 // judge takes note of how a stream ended; an error ends the whole Fill.
 func (r *run) judge(e result) error {
+	r.running--
 	if e.got >= 64<<10 {
 		r.failures = 0
 	}
@@ -157,7 +159,7 @@ func (r *run) judge(e result) error {
 // whether the Fill has ended, and how.
 func (r *run) more() (done bool, err error) {
 	for {
-		running := r.running()
+		running := r.running
 		switch {
 		case running > 0 && (running >= r.workers || r.fetch == nil || r.failures > 0):
 			return false, nil
@@ -173,12 +175,6 @@ func (r *run) more() (done bool, err error) {
 			return true, fmt.Errorf("others have claimed what is missing: %w", content.ErrNotHere)
 		}
 	}
-}
-
-func (r *run) running() int {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return len(r.streams)
 }
 
 // why is the error for bytes that cannot be had.
@@ -203,7 +199,7 @@ func (r *run) startAnywhere() bool {
 
 // seek starts a stream where readers wait, unless one will soon be there.
 func (r *run) seek() {
-	if r.fetch == nil || !r.seeks || r.running() >= maxStreams {
+	if r.fetch == nil || !r.seeks || r.running >= maxStreams {
 		return
 	}
 	r.mu.Lock()
@@ -240,6 +236,7 @@ func (r *run) near(claim content.Range) bool {
 // start runs a stream.
 func (r *run) start(st *stream) {
 	st.fetch, st.goesOn, r.cut = r.fetch, r.cut, false
+	r.running++
 	st.end = math.MaxInt64
 	if st.part != nil {
 		st.end = st.part.rng.End
