@@ -40,6 +40,7 @@ type Caster struct {
 	roster *Roster
 	net    network
 	epoch  uint64
+	extent func(size int64) int64 // extentLength, but in tests
 
 	// mu guards what follows. A session's own lock is taken inside it.
 	mu       sync.Mutex
@@ -66,6 +67,7 @@ func newCaster(cfg CasterConfig, key *announce.Key, store *cache.Store, roster *
 	}
 	return &Caster{
 		cfg: cfg.withDefaults(), log: log, key: key, store: store, roster: roster, net: net, epoch: rand.Uint64() | 1,
+		extent:   extentLength,
 		sessions: map[uint64]*session{}, groups: map[netip.Addr]bool{},
 	}, nil
 }

@@ -61,7 +61,7 @@ type session struct {
 // newSession opens the sockets of a session.
 func newSession(c *Caster, info cache.Info, group netip.AddrPort) (*session, error) {
 	s := &session{
-		c: c, info: info, group: group, each: extentLength(info.ID.Size), state: announce.Due,
+		c: c, info: info, group: group, each: c.extent(info.ID.Size), state: announce.Due,
 		feedback: make(chan []byte, 1024), poke: make(chan struct{}, 1), rate: c.cfg.Rate,
 		figures: SessionStats{
 			Object: info.Num, ID: info.ID, Title: info.Title, Group: group.String(), State: announce.Due.String(),

@@ -190,6 +190,21 @@ func TestHTTPFillsWhatMulticastLeaves(t *testing.T) {
 	})
 }
 
+func TestManyExtents(t *testing.T) {
+	story(t, 7<<20+77, CasterConfig{}, func(t *testing.T, b *box, info cache.Info, data []byte) {
+		b.caster.extent = func(int64) int64 { return 1 << 20 }
+		one, two := b.agent(0, 0.03, data), b.agent(1, 0.03, data)
+		together(t, data, one, two)
+		if n := one.repair.Load() + two.repair.Load(); n != 0 {
+			t.Errorf("%d bytes came by HTTP", n)
+		}
+		time.Sleep(5 * time.Second)
+		if s := b.last(); s.Err != "" || s.Sent != info.Size || float64(s.Wire) > 1.15*float64(info.Size) {
+			t.Errorf("session %+v", s)
+		}
+	})
+}
+
 func TestJoinedButSilent(t *testing.T) {
 	story(t, 2<<20, CasterConfig{}, func(t *testing.T, b *box, info cache.Info, data []byte) {
 		a := b.agent(0, 0, data)
