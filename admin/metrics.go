@@ -56,8 +56,8 @@ func (s *Server) collectSwarms(out chan<- prometheus.Metric) {
 	metric(out, "cistern_swarms", "Torrents joined.", float64(len(swarms)), nil, nil)
 	metric(out, "cistern_swarm_peers", "Peers connected.", float64(peers), nil, nil)
 	metric(out, "cistern_swarm_outside_connections", "Established connections to peers outside the LAN.", float64(outside), nil, nil)
-	metric(out, "cistern_swarm_down_bytes_per_second", "Bytes each second from swarms.", float64(down), nil, nil)
-	metric(out, "cistern_swarm_up_bytes_per_second", "Bytes each second to swarms.", float64(up), nil, nil)
+	metric(out, "cistern_swarm_down_bytes", "Piece bytes that came from peers since the start.", float64(down), nil, nil)
+	metric(out, "cistern_swarm_up_bytes", "Piece bytes sent to peers since the start.", float64(up), nil, nil)
 }
 
 func (s *Server) collectCasts(out chan<- prometheus.Metric) {

@@ -96,7 +96,7 @@ func printSwarms(w io.Writer, list []client.Swarm) {
 	rows := [][]string{{"SWARM", "STATE", "HERE", "DOWN", "UP", "PEERS", "OUTSIDE", "NAME"}}
 	for _, x := range list {
 		rows = append(rows, []string{
-			short(x.Infohash), x.State, size(x.BytesHave) + " of " + size(x.Size), size(x.Down) + "/s", size(x.Up) + "/s",
+			short(x.Infohash), x.State, size(x.BytesHave) + " of " + size(x.Size), size(x.Down), size(x.Up),
 			fmt.Sprint(x.Peers), fmt.Sprint(x.OutsideEstablished), x.Name,
 		})
 	}

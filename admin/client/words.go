@@ -70,8 +70,8 @@ type Swarm struct {
 	// BytesHave is at most Size; Size is 0 until the metadata is here.
 	BytesHave int64 `json:"bytes_have" doc:"Bytes that are here and proved"`
 	Size      int64 `json:"size" doc:"Size in bytes, 0 until known"`
-	Down      int64 `json:"down" doc:"Bytes each second coming in"`
-	Up        int64 `json:"up" doc:"Bytes each second going out"`
+	Down      int64 `json:"down" doc:"Piece bytes that came from peers since the start"`
+	Up        int64 `json:"up" doc:"Piece bytes sent to peers since the start"`
 	Peers     int   `json:"peers" doc:"Peers connected, LAN included"`
 	// OutsideEstablished counts connections against the cap.
 	OutsideEstablished int `json:"outside_established" doc:"Established connections to peers outside the LAN"`
