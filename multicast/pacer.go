@@ -8,31 +8,56 @@ const (
 	burstTime    = time.Millisecond
 )
 
-// pacer is a token bucket over whole Ethernet frames. It holds as much as one
-// burst: 16 frames or what the rate gives in a millisecond, whichever is more.
-type pacer struct {
-	rate  float64 // bytes per second
-	frame float64 // the largest
-	level float64
-	last  time.Time
+// What a sender that was woken late may make up for, and how fast.
+const (
+	creditTime = 5 * time.Millisecond
+	peakFactor = 2
+)
+
+// bucket is a token bucket.
+type bucket struct{ rate, depth, level float64 }
+
+func (b *bucket) refill(d time.Duration) { b.level = min(b.depth, b.level+b.rate*d.Seconds()) }
+
+// until is how long it takes to have want tokens.
+func (b *bucket) until(want float64) time.Duration {
+	if b.level >= want {
+		return 0
+	}
+	return time.Duration((want-b.level)/b.rate*float64(time.Second)) + time.Microsecond
 }
 
-// newPacer starts with an empty bucket. rate is in bits per second, frame in
+// pacer is two token buckets over whole Ethernet frames. One keeps the rate; it
+// holds what is due in 5 ms, so that a late wake-up costs nothing. The other
+// keeps bursts short: 16 frames or what the rate gives in a millisecond,
+// whichever is more, and never more than twice the rate.
+type pacer struct {
+	frame      float64 // bytes of the largest
+	last       time.Time
+	mean, peak bucket
+}
+
+// newPacer starts with empty buckets. rate is in bits per second, frame in
 // bytes.
 func newPacer(now time.Time, rate int64, frame int) *pacer {
-	return &pacer{rate: float64(rate) / 8, frame: float64(frame), last: now}
+	p := &pacer{frame: float64(frame), last: now}
+	p.setRate(now, rate)
+	return p
 }
 
 // setRate changes the rate from now on.
 func (p *pacer) setRate(now time.Time, rate int64) {
 	p.refill(now)
-	p.rate = float64(rate) / 8
+	bytes := float64(rate) / 8
+	burst := max(burstPackets*p.frame, bytes*burstTime.Seconds())
+	p.mean.rate, p.mean.depth = bytes, max(burst, bytes*creditTime.Seconds())
+	p.peak.rate, p.peak.depth = peakFactor*bytes, burst
 }
 
 func (p *pacer) refill(now time.Time) {
-	depth := max(burstPackets*p.frame, p.rate*burstTime.Seconds())
 	if d := now.Sub(p.last); d > 0 {
-		p.level = min(depth, p.level+p.rate*d.Seconds())
+		p.mean.refill(d)
+		p.peak.refill(d)
 		p.last = now
 	}
 }
@@ -40,19 +65,19 @@ func (p *pacer) refill(now time.Time) {
 // ready reports whether a frame may go now.
 func (p *pacer) ready(now time.Time) bool {
 	p.refill(now)
-	return p.level >= p.frame
+	return p.mean.level >= p.frame && p.peak.level >= p.frame
 }
 
-// spend takes a frame's bytes out of the bucket.
-func (p *pacer) spend(bytes int) { p.level -= float64(bytes) }
+// spend takes a frame's bytes out of the buckets.
+func (p *pacer) spend(bytes int) {
+	p.mean.level -= float64(bytes)
+	p.peak.level -= float64(bytes)
+}
 
 // next is when there will be enough for half a burst, so that the sender wakes
 // seldom and sends several packets at once.
 func (p *pacer) next(now time.Time) time.Time {
 	p.refill(now)
-	want := max(burstPackets/2*p.frame, p.rate*burstTime.Seconds()/2)
-	if p.level >= want {
-		return now
-	}
-	return now.Add(time.Duration((want-p.level)/p.rate*float64(time.Second)) + time.Microsecond)
+	want := p.peak.depth / 2
+	return now.Add(max(p.mean.until(want), p.peak.until(want)))
 }

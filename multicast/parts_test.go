@@ -64,6 +64,21 @@ func TestPacerKeepsTheRate(t *testing.T) {
 		if most := max(burstPackets, int(rate/8/1000/frame)+1); burst > most {
 			t.Errorf("a burst of %d packets at %d bit/s, want at most %d", burst, rate, most)
 		}
+		// Woken late now and then, by less than the credit, it catches up.
+		sent = 0
+		start := now
+		for i := 1; now.Sub(start) < 10*time.Second; i++ {
+			for p.ready(now) {
+				p.spend(frame)
+				sent++
+			}
+			if now = p.next(now); i%20 == 0 {
+				now = now.Add(4 * time.Millisecond)
+			}
+		}
+		if got, want := float64(sent*frame*8)/now.Sub(start).Seconds(), float64(rate); got > want*1.02 || got < want*0.95 {
+			t.Errorf("%.0f bits a second went with late wake-ups, want %.0f", got, want)
+		}
 		// After a long silence no more than one burst has gathered.
 		now = now.Add(time.Hour)
 		n := 0
