@@ -11,6 +11,7 @@ import (
 
 	"github.com/anacrolix/torrent"
 	pp "github.com/anacrolix/torrent/peer_protocol"
+	"github.com/anacrolix/torrent/types/infohash"
 )
 
 // lanRoom is how many connections more than it has a torrent may get between
@@ -114,7 +115,7 @@ func (s *Swarm) retry(now time.Time) {
 
 // handshaken closes connections from outside to what the box made itself: it is
 // for the LAN. The client calls it without its lock.
-func (s *Swarm) handshaken(pc *torrent.PeerConn, ih torrent.InfoHash) {
+func (s *Swarm) handshaken(pc *torrent.PeerConn, ih infohash.T) {
 	addr := pc.RemoteAddr.String()
 	if s.onLAN(addr) {
 		return

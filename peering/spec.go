@@ -151,7 +151,7 @@ func parseMagnet(text string) (*Spec, error) {
 		}
 	}
 	if s.V1 == ([20]byte{}) && s.V2 == ([32]byte{}) {
-		return nil, fmt.Errorf("magnet %q has no topic xt=urn:btih: or xt=urn:btmh:", clip(text))
+		return nil, fmt.Errorf("magnet %q has neither xt=urn:btih: nor xt=urn:btmh: for a topic", clip(text))
 	}
 	s.Trackers, s.WebSeeds = usableTrackers(query["tr"]), usableWebSeeds(query["ws"])
 	for _, peer := range query["x.pe"] {
@@ -169,7 +169,7 @@ func (s *Spec) addTopic(xt string) error {
 			return errors.New("has two v1 infohashes")
 		}
 		if len(v1) == 64 {
-			return fmt.Errorf("v1 infohash %q has 64 digits; a v2 infohash goes as xt=urn:btmh:1220…", v1)
+			return fmt.Errorf("v1 infohash %q has 64 digits; a v2 infohash goes as xt=urn:btmh:1220… instead", v1)
 		}
 		return s.setInfohash(v1)
 	}

@@ -85,21 +85,20 @@ func (s *socket) refuses(addr net.Addr) bool {
 // connection ids can make untrue.
 func (s *socket) Accept() (net.Conn, error) {
 	for {
-		conn, err, ok := s.accept()
-		if ok {
+		if conn, done, err := s.accept(); done {
 			return conn, err
 		}
 	}
 }
 
-func (s *socket) accept() (conn net.Conn, err error, ok bool) {
+func (s *socket) accept() (conn net.Conn, done bool, err error) {
 	defer func() {
 		if fault := recover(); fault != nil {
 			s.log.Warn("dropped a uTP connection that the library could not accept", "err", fault)
 		}
 	}()
 	conn, err = s.Socket.Accept()
-	return conn, err, true
+	return conn, true, err
 }
 
 // guarded drops what the firewall refuses on its way in.
