@@ -55,7 +55,7 @@ type Desk struct {
 	log    *slog.Logger
 	demand demand
 
-	enrolled, wants, casts, direct, bypassed, refused atomic.Uint64
+	wants, casts, direct, bypassed, refused atomic.Uint64
 }
 
 // DeskStats counts what agents asked for and were told.

@@ -17,6 +17,7 @@ const (
 	watchEvery = 100 * time.Millisecond
 	lingerTime = 2 * time.Second // to confirm, after the object is whole
 	reportTime = 5 * time.Second
+	stallTime  = time.Second // without gain after the first pass
 )
 
 // isLate reports whether so much of an object may have been sent that an agent
@@ -50,6 +51,8 @@ type reception struct {
 	posted  time.Time // last time a notice of it held
 	packets uint64    // of the session, when it was looked last
 	loss    float64   // fraction lost so far; the engine forgets a sender that is gone
+	symbols uint64    // of use, when it was looked last
+	gained  time.Time // last time there were more, or the first pass went on
 	settled chan struct{}
 	err     error // why it ended; valid once settled is closed
 
@@ -57,13 +60,17 @@ type reception struct {
 	leave  context.Context // ends when the Source's user has had enough
 }
 
+// Why a session is left before the object is whole; another Source goes on.
 var (
-	errOver   = errors.New("the session is over")
-	errSilent = errors.New("the session fell silent")
-	errHave   = errors.New("extent is here already")
-
-	errUnposted = errors.New("the box posts no notices of the session any more")
+	errOver     = fmt.Errorf("the session is over: %w", content.ErrNotHere)
+	errSilent   = fmt.Errorf("the session fell silent: %w", content.ErrNotHere)
+	errStalled  = fmt.Errorf("the session repairs no more: %w", content.ErrNotHere)
+	errUnposted = fmt.Errorf("the box posts no notices of the session any more: %w", content.ErrNotHere)
+	errSpoilt   = fmt.Errorf("blocks came that are not the object's: %w", content.ErrNotHere)
 )
+
+// errHave refuses an extent that is here already.
+var errHave = errors.New("extent is here already")
 
 // newReception joins the group of a session.
 func newReception(ctx context.Context, c *Catcher, n announce.Notice, sink content.Sink) (*reception, error) {
@@ -164,17 +171,6 @@ func (r *reception) begin() {
 	c.receptions[r] = r.figures()
 	c.mu.Unlock()
 	r.report(Report{ID: r.notice.ID, State: stateJoined, Late: r.late})
-}
-
-// report tells the box, without waiting for it.
-func (r *reception) report(rep Report) {
-	r.c.spawn(func(ctx context.Context) {
-		ctx, cancel := context.WithTimeout(ctx, reportTime)
-		defer cancel()
-		if err := r.c.line.report(ctx, rep); err != nil && ctx.Err() == nil {
-			r.c.log.Warn("failed to report", "object", rep.ID, "err", err)
-		}
-	})
 }
 
 // loop drives the engine until done says so (nil) or there is a reason to end.
@@ -292,6 +288,9 @@ func (r *reception) watch(now time.Time) error {
 	if ok = ok && posted.Instance == r.notice.Instance; ok {
 		r.posted = now
 	}
+	if n := r.engine.Stats().Symbols; n != r.symbols || !ok || posted.Sent < posted.ID.Size {
+		r.symbols, r.gained = n, now
+	}
 	quiet := now.Sub(r.joined)
 	if !r.heard.IsZero() {
 		quiet = now.Sub(r.heard)
@@ -302,10 +301,20 @@ func (r *reception) watch(now time.Time) error {
 		return errOver
 	case quiet > r.c.cfg.Silence && !(ok && posted.State == announce.Due):
 		return errSilent
+	case now.Sub(r.gained) > max(stallTime, 6*r.grtt()):
+		return errStalled // what the box repairs is limited, see CasterConfig.RepairRounds
 	case now.Sub(r.posted) > r.c.cfg.Silence:
 		return errUnposted // anybody can make noise on a group, only the box notices
 	}
 	return nil
+}
+
+// grtt is the round trip time that the box advertises.
+func (r *reception) grtt() time.Duration {
+	if s := r.engine.Senders(); len(s) > 0 {
+		return s[0].GRTT
+	}
+	return 0
 }
 
 // settle ends the part in which the sink is written to: err says why.
@@ -319,70 +328,14 @@ func (r *reception) settle(err error) {
 	for _, m := range r.sink.Missing() {
 		left += m.Len()
 	}
-	over := errors.Is(err, errOver) || errors.Is(err, errSilent) || errors.Is(err, errUnposted)
 	switch {
 	case left == 0:
 		r.err = nil
-	case err == nil || over:
-		r.err = fmt.Errorf("%d bytes of %d did not come: %w", left, r.lacked, content.ErrNotHere)
+	case err == nil:
+		r.err = fmt.Errorf("%d bytes of %d did not come: %w", left, r.lacked, errSpoilt)
 	default:
-		r.err = err
+		r.err = fmt.Errorf("%d bytes of %d did not come: %w", left, r.lacked, err)
 	}
 	r.end(left, err)
 	close(r.settled)
-}
-
-// end counts and reports how the session went.
-func (r *reception) end(left int64, cause error) {
-	c, f := r.c, r.figures()
-	f.Bytes = max(0, r.lacked-left)
-	c.mu.Lock()
-	if left == 0 {
-		c.stats.Whole++
-	}
-	if r.heard.IsZero() && errors.Is(cause, errSilent) {
-		c.stats.Silent++
-	}
-	c.stats.Bytes += f.Bytes
-	c.stats.Left += left
-	c.stats.Refuted += r.refuted
-	c.stats.Dropped += f.Dropped
-	delete(c.receptions, r)
-	c.mu.Unlock()
-	state := stateComplete
-	if left > 0 {
-		state = stateLeft
-	}
-	c.log.Info("left a session", "object", r.notice.ID, "title", r.notice.Title, "group", r.notice.Group,
-		"bytes", f.Bytes, "missing", left, "loss", f.Loss, "dropped", f.Dropped, "took", time.Since(r.joined), "err", cause)
-	r.report(Report{
-		ID: r.notice.ID, State: state, Late: r.late, Loss: f.Loss, Received: f.Bytes, Missing: left, Dropped: f.Dropped,
-	})
-}
-
-// publish puts the figures where Stats finds them.
-func (r *reception) publish() {
-	select {
-	case <-r.settled:
-		return
-	default:
-	}
-	f := r.figures()
-	r.c.mu.Lock()
-	r.c.receptions[r] = f
-	r.c.mu.Unlock()
-}
-
-// figures describes the reception.
-func (r *reception) figures() ReceptionStats {
-	f := ReceptionStats{ID: r.notice.ID, Title: r.notice.Title, Group: r.notice.Group.String(), Dropped: r.rx.dropped()}
-	st := r.engine.Stats()
-	f.Bytes = min(int64(st.Symbols)*int64(r.notice.SegmentSize), r.lacked)
-	for _, s := range r.engine.Senders() {
-		if all := s.Received + s.Lost; all > 0 {
-			r.loss = float64(s.Lost) / float64(all)
-		}
-	}
-	f.Loss = r.loss
-	return f
 }
