@@ -28,6 +28,7 @@ func FuzzDesk(f *testing.F) {
 	}
 	f.Cleanup(func() { _ = store.Close() })
 	b := stillBox(f, store)
+	b.roster.write = func(string, []byte) error { return nil } // or the disk sets the pace
 	a, err := b.roster.Enrol("one", "")
 	if err != nil {
 		f.Fatal(err)

@@ -83,7 +83,8 @@ var (
 // Roster is the list of agents that have enrolled with a box, kept in a file
 // that only its owner can read. It is safe for concurrent use.
 type Roster struct {
-	path string
+	path  string
+	write func(path string, data []byte) error
 
 	// mu guards what follows, and the file.
 	mu     sync.Mutex
@@ -100,7 +101,7 @@ type rosterFile struct {
 
 // OpenRoster reads the roster kept at path. No file is an empty roster.
 func OpenRoster(path string) (*Roster, error) {
-	r := &Roster{path: path, next: boxNode + 1, agents: map[norm.NodeID]Agent{}}
+	r := &Roster{path: path, write: announce.WriteFile, next: boxNode + 1, agents: map[norm.NodeID]Agent{}}
 	text, err := os.ReadFile(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return r, nil
@@ -133,7 +134,7 @@ func (r *Roster) save() error {
 	if err != nil {
 		return fmt.Errorf("encode the agents: %w", err)
 	}
-	if err := announce.WriteFile(r.path, append(text, '\n')); err != nil {
+	if err := r.write(r.path, append(text, '\n')); err != nil {
 		return fmt.Errorf("keep the agents: %w", err)
 	}
 	return nil
