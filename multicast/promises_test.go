@@ -36,6 +36,7 @@ func aired(t *testing.T, data []byte) onAir {
 }
 
 func TestSourcePromises(t *testing.T) {
+	t.Parallel() // it runs in real time and mostly waits
 	contenttest.Run(t, func(t *testing.T, data []byte) content.Source { return aired(t, data) })
 	contenttest.RunUnsized(t, func(t *testing.T, data []byte) content.Source {
 		if len(data) == 0 {

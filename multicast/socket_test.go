@@ -38,6 +38,7 @@ func loopback(t *testing.T) string {
 
 // TestKernelSockets casts over the kernel's sockets, TLS and all, in both modes.
 func TestKernelSockets(t *testing.T) {
+	t.Parallel() // it runs in real time and mostly waits
 	for _, c := range []struct {
 		name string
 		cfg  CasterConfig
@@ -47,7 +48,7 @@ func TestKernelSockets(t *testing.T) {
 		{"offload", CasterConfig{Mode: SSM, Groups: netip.MustParsePrefix("232.79.0.0/16"), Offload: true}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			data := noise(3, 6<<20+12345)
+			data := noise(3, 3<<20+12345)
 			store := openStore(t)
 			info := keep(t, store, "http://origin/file", data, true)
 			c.cfg.Interfaces = []string{loopback(t)}
