@@ -26,3 +26,26 @@ func TestFiguresOutliveTheirObject(t *testing.T) {
 		t.Fatalf("before: %+v; after evicting and opening again: %+v", before, after)
 	}
 }
+
+// TestUnpublish: an object that became private keeps its name and loses its
+// identity, also when the store is opened again.
+func TestUnpublish(t *testing.T) {
+	s := open(t, Config{})
+	num := put(t, s, "http://a.example/x", noise(1, 5))
+	info, _ := s.Get(num)
+	if _, ok := s.ByID(info.ID); !ok {
+		t.Fatal("a public object has no identity")
+	}
+	if err := s.Unpublish(num); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		if _, ok := s.ByID(info.ID); ok {
+			t.Fatal("a private object is found by its identity")
+		}
+		if got, _, ok := s.Lookup("http://a.example/x"); !ok || got.Public {
+			t.Fatalf("by its name: %+v, %v", got, ok)
+		}
+		s = reopen(t, s)
+	}
+}

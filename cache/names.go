@@ -109,6 +109,22 @@ func (s *Store) Pin(num uint64, pinned bool) error {
 	return s.index.sync()
 }
 
+// Unpublish takes an object back from every outlet but the name it came by: an
+// answer that was for everybody no longer is.
+func (s *Store) Unpublish(num uint64) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	r, ok := s.objects[num]
+	if !ok {
+		return fmt.Errorf("unpublish object %d: %w", num, ErrNotFound)
+	}
+	r.Public = false
+	if s.ids[r.ID] == num {
+		delete(s.ids, r.ID)
+	}
+	return s.index.put(r)
+}
+
 // Evict removes an object and its names. A running fill is stopped first;
 // readers that are open go on to the end of what they have.
 func (s *Store) Evict(num uint64) error {

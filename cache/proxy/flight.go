@@ -286,6 +286,11 @@ func (s *Server) freshen(q *query, f *found, offer *content.Offer, fl *flight) b
 	}
 	u := *f
 	u.head = head
+	if f.info.Public && !httpcache.Public(head) {
+		if err := s.store.Unpublish(f.num()); err != nil {
+			s.log.Error("failed to take back an object that became private", "title", q.key, "err", err)
+		}
+	}
 	get := *q.req
 	get.Method = http.MethodGet
 	if keep, _ := httpcache.Storable(&get, head); keep {
