@@ -76,6 +76,9 @@ type Peering struct {
 	Upload Rate `toml:"upload" comment:"Upload to the outside; \"0\" is unlimited."`
 	// LAN are networks whose peers count as inside. Empty: private ones.
 	LAN []netip.Prefix `toml:"lan" comment:"Networks whose peers are inside, without a cap; empty: private ones."`
+	// Discovery is the interface on which torrent clients of the LAN find the
+	// box (BEP 14). Empty: they do not.
+	Discovery string `toml:"discovery" comment:"Interface for local discovery (BEP 14), such as \"eth0\"; empty: off."`
 	// DHT finds peers of magnets that name no tracker. Off by default: it talks to
 	// strangers all over the world before anybody has asked for anything.
 	DHT bool `toml:"dht" comment:"Whether to look for peers in the DHT."`

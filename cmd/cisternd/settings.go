@@ -34,7 +34,8 @@ func swarmConfig(cfg config.Config, address string) peering.Config {
 	return peering.Config{
 		Dir: filepath.Join(cfg.Store.Dir, "torrents"), Listen: cfg.Peering.Listen,
 		MaxConnections: cfg.Peering.MaxConnections, UploadRate: uploadRate(cfg.Peering.Upload),
-		LAN: lanNetworks(cfg.Peering.LAN), DHT: cfg.Peering.DHT, BoxURL: "http://" + address,
+		LAN: lanNetworks(cfg.Peering.LAN), DHT: cfg.Peering.DHT, LocalDiscovery: cfg.Peering.Discovery != "",
+		LocalDiscoveryInterface: cfg.Peering.Discovery, BoxURL: "http://" + address,
 	}
 }
 
