@@ -13,6 +13,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -144,6 +145,7 @@ func newBox(t *testing.T, store *cache.Store, cfg CasterConfig) *box {
 		t.Fatal(err)
 	}
 	run(t, b.caster.Run)
+	began(&b.caster.mu, &b.caster.ctx)
 	return b
 }
 
@@ -161,6 +163,19 @@ func run(t *testing.T, part func(context.Context) error) {
 		cancel()
 		wg.Wait()
 	})
+}
+
+// began waits until a part runs.
+func began(mu *sync.Mutex, ctx *context.Context) {
+	for {
+		mu.Lock()
+		running := *ctx != nil
+		mu.Unlock()
+		if running {
+			return
+		}
+		runtime.Gosched()
+	}
 }
 
 // Want implements Finder.
@@ -226,6 +241,7 @@ func (b *box) agentWith(cfg CatcherConfig, i int, loss float64, data []byte) *ag
 		return given{data: data, bytes: &a.repair}
 	}, testLog())
 	run(b.t, a.catcher.Run)
+	began(&a.catcher.mu, &a.catcher.ctx)
 	return a
 }
 

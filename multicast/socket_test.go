@@ -123,6 +123,7 @@ func startKernelBox(t *testing.T, b *box, cfg CasterConfig) string {
 	server.StartTLS()
 	t.Cleanup(server.Close)
 	run(t, b.caster.Run)
+	began(&b.caster.mu, &b.caster.ctx)
 	return "http" + strings.TrimPrefix(server.URL, "https")
 }
 
@@ -145,6 +146,7 @@ func kernelAgent(t *testing.T, b *box, url, name string, data []byte) *agent {
 	}
 	a.member = NewMember(a.line, a.catcher, func(content.ID) content.Source { return given{data: data, bytes: &a.repair} }, testLog())
 	run(t, a.catcher.Run)
+	began(&a.catcher.mu, &a.catcher.ctx)
 	return a
 }
 
