@@ -29,6 +29,7 @@ type lanCommand struct {
 	Down     int     `default:"200" help:"Downlink, Mbit/s."`
 	Up       int     `default:"100" help:"Uplink, Mbit/s."`
 	Rate     string  `default:"100Mbit" help:"Rate of a cast."`
+	Baseline bool    `default:"true" negatable:"" help:"Play it without the box first."`
 	Keep     bool    `help:"Keep the directory with the logs."`
 }
 
@@ -59,13 +60,14 @@ func (c *lanCommand) Run(ctx context.Context, log *slog.Logger) (err error) {
 	if err != nil {
 		return err
 	}
-	say("without the box: every host downloads both with curl and aria2")
-	without, err := s.measure(ctx, func(ctx context.Context) error { return s.withoutBox(ctx) })
-	if err != nil {
-		return fmt.Errorf("without the box: %w", err)
+	var without figures
+	if c.Baseline {
+		say("without the box: every host downloads both with curl and aria2")
+		if without, err = s.measure(ctx, s.withoutBox); err != nil {
+			return fmt.Errorf("without the box: %w", err)
+		}
+		say("without the box: last host done after %.1f s", without.took.Seconds())
 	}
-	say("without the box: last host done after %.1f s", without.took.Seconds())
-
 	box, err := s.startBox(ctx, c)
 	if err != nil {
 		return err
