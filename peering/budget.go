@@ -4,9 +4,8 @@ import (
 	"context"
 	"errors"
 	"net"
-	"net/netip"
 	"sync"
-	"time"
+	"sync/atomic"
 
 	"golang.org/x/time/rate"
 )
@@ -23,7 +22,6 @@ type budget struct {
 	taken       int // slots, half-open ones included
 	established int
 	peak        int
-	waiting     []chan struct{} // dials that wait for a slot, oldest first
 	conns       map[string]*outside
 }
 
@@ -31,51 +29,22 @@ func newBudget(max int, changed func()) *budget {
 	return &budget{max: max, changed: changed, conns: map[string]*outside{}}
 }
 
-// take waits for a slot.
-func (b *budget) take(ctx context.Context) error {
-	if b.tryTake() {
-		return nil
-	}
-	b.mu.Lock()
-	turn := make(chan struct{})
-	b.waiting = append(b.waiting, turn)
-	b.mu.Unlock()
-	select {
-	case <-turn:
-		return nil
-	case <-ctx.Done():
-	}
+// take takes a slot if one is free. Nobody waits for one: a torrent over its part
+// would stand in the way of another.
+func (b *budget) take() bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	for i, w := range b.waiting {
-		if w == turn {
-			b.waiting = append(b.waiting[:i], b.waiting[i+1:]...)
-			return ctx.Err()
-		}
-	}
-	return nil // it came in the same moment
-}
-
-// tryTake takes a slot if one is free and nobody waits for it.
-func (b *budget) tryTake() bool {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if b.taken >= b.max || len(b.waiting) > 0 {
+	if b.taken >= b.max {
 		return false
 	}
 	b.taken++
 	return true
 }
 
-// free gives a slot back, or hands it to the dial that waited longest.
+// free gives a slot back.
 func (b *budget) free() {
 	b.mu.Lock()
-	if len(b.waiting) > 0 {
-		close(b.waiting[0])
-		b.waiting = b.waiting[1:]
-	} else {
-		b.taken--
-	}
+	b.taken--
 	b.mu.Unlock()
 	b.changed()
 }
@@ -94,8 +63,8 @@ func (b *budget) figures() (established, taken, peak int) {
 }
 
 // hold makes a slot last as long as the connection. gone is called once, when
-// the connection is closed.
-func (b *budget) hold(conn net.Conn, limit *rate.Limiter, gone func()) net.Conn {
+// the connection is closed, with the torrent it turned out to be for, or nil.
+func (b *budget) hold(conn net.Conn, limit *rate.Limiter, gone func(*share)) net.Conn {
 	if tcp, ok := conn.(*net.TCPConn); ok {
 		_ = tcp.SetLinger(0) // a closed connection leaves no state behind
 	}
@@ -109,16 +78,11 @@ func (b *budget) hold(conn net.Conn, limit *rate.Limiter, gone func()) net.Conn 
 	return o
 }
 
-// closeConn closes the connection to addr, if it is one to the outside.
-func (b *budget) closeConn(addr string) bool {
+// conn gives the connection to addr, if it is one to the outside.
+func (b *budget) conn(addr string) *outside {
 	b.mu.Lock()
-	o := b.conns[addr]
-	b.mu.Unlock()
-	if o == nil {
-		return false
-	}
-	_ = o.Close()
-	return true
+	defer b.mu.Unlock()
+	return b.conns[addr]
 }
 
 // outside is a connection to a peer outside the LAN: it holds a slot and is
@@ -130,7 +94,8 @@ type outside struct {
 	ctx    context.Context
 	cancel context.CancelFunc
 	once   sync.Once
-	gone   func()
+	of     atomic.Pointer[share] // once the handshake has said it
+	gone   func(*share)
 }
 
 // writeUnit is how much is sent at once under the upload limit, in bytes.
@@ -168,7 +133,7 @@ func (o *outside) Close() error {
 		}
 		b.mu.Unlock()
 		b.free()
-		o.gone()
+		o.gone(o.of.Load())
 	})
 	if errors.Is(err, net.ErrClosed) {
 		return nil
@@ -182,79 +147,4 @@ func newUploadLimit(bytesPerSecond int64) *rate.Limiter {
 		return nil
 	}
 	return rate.NewLimiter(rate.Limit(bytesPerSecond), max(writeUnit, int(bytesPerSecond/4)))
-}
-
-// book remembers peers whose connection failed or ended, to try them again: the
-// client itself tries an address once.
-type book struct {
-	after time.Duration
-
-	// mu guards what follows; nothing else is taken under it.
-	mu    sync.Mutex
-	peers map[netip.AddrPort]*contact
-}
-
-type contact struct {
-	failures int
-	due      time.Time
-}
-
-const (
-	maxContacts = 512
-	maxFailures = 6
-)
-
-func newBook(after time.Duration) *book {
-	return &book{after: after, peers: map[netip.AddrPort]*contact{}}
-}
-
-// failed notes that a peer could not be reached. It is tried again later and
-// later, and then given up.
-func (b *book) failed(addr netip.AddrPort) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	c := b.peers[addr]
-	if c == nil {
-		if len(b.peers) >= maxContacts {
-			return
-		}
-		c = &contact{}
-		b.peers[addr] = c
-	}
-	c.failures++
-	c.due = time.Now().Add(b.after << min(c.failures-1, maxFailures))
-	if c.failures > maxFailures {
-		delete(b.peers, addr)
-	}
-}
-
-// left notes that a peer which had been reached is gone.
-func (b *book) left(addr netip.AddrPort) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if len(b.peers) < maxContacts {
-		b.peers[addr] = &contact{due: time.Now().Add(b.after)}
-	}
-}
-
-// reached forgets a peer's failures.
-func (b *book) reached(addr netip.AddrPort) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	delete(b.peers, addr)
-}
-
-// due lists who may be tried again now; each is listed again only after
-// another failure or a long while.
-func (b *book) due(now time.Time) []netip.AddrPort {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	var all []netip.AddrPort
-	for addr, c := range b.peers {
-		if !c.due.After(now) {
-			all = append(all, addr)
-			c.due = now.Add(b.after << (maxFailures + 1))
-		}
-	}
-	return all
 }

@@ -176,29 +176,14 @@ func TestOnlyUTPPeerIsReached(t *testing.T) {
 	b.complete(b.add(text, c).InfoHash)
 }
 
-func TestBudgetHandsSlotsOnInOrder(t *testing.T) {
+func TestBudgetIsBounded(t *testing.T) {
 	freed := 0
 	b := newBudget(1, func() { freed++ })
-	if err := b.take(t.Context()); err != nil {
-		t.Fatal(err)
-	}
-	if b.tryTake() {
-		t.Fatal("took a slot that is not there")
-	}
-	late, cancel := context.WithCancel(t.Context())
-	cancel()
-	if err := b.take(late); err == nil {
-		t.Fatal("took a slot after the deadline")
-	}
-	got := make(chan error, 1)
-	go func() { got <- b.take(t.Context()) }()
-	until(t, "somebody waits", func() bool { b.mu.Lock(); defer b.mu.Unlock(); return len(b.waiting) == 1 })
-	b.free()
-	if err := <-got; err != nil {
-		t.Fatal(err)
+	if !b.take() || b.take() || !b.full() {
+		t.Fatal("not one slot")
 	}
 	b.free()
-	if _, taken, _ := b.figures(); taken != 0 || freed != 2 {
+	if _, taken, _ := b.figures(); taken != 0 || freed != 1 || b.full() {
 		t.Errorf("%d taken, %d freed", taken, freed)
 	}
 }
@@ -206,26 +191,53 @@ func TestBudgetHandsSlotsOnInOrder(t *testing.T) {
 func TestBookGivesUpInTheEnd(t *testing.T) {
 	b := newBook(time.Minute)
 	addr := netip.MustParseAddrPort("192.0.2.1:6881")
+	of, all := []*share{{}}, func(*share) bool { return true }
 	now := time.Now()
 	for i := range maxFailures {
-		b.failed(addr)
+		b.failed(addr, of)
 		wait := time.Minute << i
-		if due := b.due(now.Add(wait - time.Second)); len(due) != 0 {
+		if due := b.due(now.Add(wait-time.Second), all); len(due) != 0 {
 			t.Errorf("failure %d: due too early", i+1)
 		}
-		if due := b.due(now.Add(wait + time.Hour)); len(due) != 1 {
+		if due := b.due(now.Add(wait+time.Hour), all); due[addr] != of[0] {
 			t.Errorf("failure %d: due %v", i+1, due)
 		}
 	}
-	b.failed(addr)
+	b.failed(addr, of)
 	if len(b.peers) != 0 {
 		t.Error("not given up")
 	}
 	for i := range 2 * maxContacts {
-		b.left(netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, 0, byte(i >> 8), byte(i)}), 1))
+		b.later(netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, 0, byte(i >> 8), byte(i)}), 1), of)
 	}
 	if len(b.peers) > maxContacts {
 		t.Errorf("%d peers remembered", len(b.peers))
+	}
+	if b.due(now.Add(time.Hour), func(*share) bool { return false }); len(b.peers) != 0 {
+		t.Errorf("%d peers remembered for nobody", len(b.peers))
+	}
+}
+
+func TestBookLetsTorrentsTakeTurns(t *testing.T) {
+	b := newBook(time.Minute)
+	addr := netip.MustParseAddrPort("192.0.2.1:6881")
+	first, second := &share{}, &share{made: true}
+	all := func(*share) bool { return true }
+	at := time.Now()
+	b.failed(addr, []*share{first, second})
+	for i, want := range []*share{first, second, first} {
+		at = at.Add(time.Hour)
+		if got := b.due(at, all)[addr]; got != want {
+			t.Errorf("turn %d: another torrent", i)
+		}
+		b.failed(addr, nil)
+	}
+	b.left(addr, second) // a handshake has said it
+	for range 2 {
+		at = at.Add(24 * time.Hour)
+		if got := b.due(at, all)[addr]; got != second {
+			t.Error("not the torrent that the peer has")
+		}
 	}
 }
 

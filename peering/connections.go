@@ -48,23 +48,35 @@ func (s *Swarm) divide() {
 	}
 	_, taken, _ := s.budget.figures()
 	free := max(0, s.cfg.MaxConnections-taken)
+	type claim struct {
+		*share
+		outside []*torrent.PeerConn
+		lan     int
+	}
+	var claims []claim
 	for _, sh := range shares {
-		if sh.stateNow() == StateFailed {
-			continue
+		if sh.stateNow() != StateFailed {
+			outside, lan := sh.conns()
+			claims = append(claims, claim{sh, outside, lan})
 		}
+	}
+	// Who has least is let go first.
+	slices.SortFunc(claims, func(a, b claim) int { return cmp.Compare(len(a.outside), len(b.outside)) })
+	for _, sh := range claims {
 		part := each
 		if !sh.needsData() {
 			part = spare
 		}
-		outside, lan := sh.conns()
-		if len(outside) > part && free == 0 && needy > 0 {
-			s.closeSlowest(outside, len(outside)-part)
+		held := len(sh.outside)
+		if held > part && free == 0 && needy > 0 {
+			s.closeSlowest(sh.outside, held-part)
+			held = part
 		}
-		room := min(free, max(0, part-len(outside)))
+		room := min(free, max(0, part-held))
 		if len(s.cfg.LAN) > 0 {
 			room += lanRoom
 		}
-		sh.t.SetMaxEstablishedConns(len(outside) + lan + room)
+		sh.t.SetMaxEstablishedConns(held + sh.lan + room)
 	}
 }
 
@@ -86,45 +98,38 @@ func (s *Swarm) closeSlowest(conns []*torrent.PeerConn, n int) {
 	}
 }
 
-// retry gives the torrents that need data the peers that are due again. Which
-// torrent a peer was known for is not recorded, so a private torrent (BEP 27)
-// gets none unless it is the only one.
+// looking lists the torrents that look for peers outside.
+func (s *Swarm) looking() []*share {
+	return slices.DeleteFunc(s.list(), func(sh *share) bool { return sh.made || !sh.needsData() })
+}
+
+// retry gives the torrents the peers that are due again. A private torrent
+// (BEP 27) shares none with others.
 func (s *Swarm) retry(now time.Time) {
-	var needy []*share
-	for _, sh := range s.list() {
-		if sh.needsData() && !sh.made {
-			needy = append(needy, sh)
-		}
+	looking := s.looking()
+	wants := func(sh *share) bool {
+		spec := sh.specNow()
+		public := spec.layout == nil || !spec.layout.private
+		return slices.Contains(looking, sh) && (public || len(looking) == 1)
 	}
-	if len(needy) == 0 {
-		return
-	}
-	var peers []torrent.PeerInfo
-	for _, ap := range s.book.due(now) {
-		peers = append(peers, torrent.PeerInfo{Addr: torrent.StringAddr(ap.String()), Source: torrent.PeerSourceDirect})
-	}
-	if len(peers) == 0 {
-		return
-	}
-	for _, sh := range needy {
-		if spec := sh.specNow(); len(needy) == 1 || spec.layout == nil || !spec.layout.private {
-			sh.t.AddPeers(peers)
-		}
+	for ap, sh := range s.book.due(now, wants) {
+		sh.t.AddPeers([]torrent.PeerInfo{{Addr: torrent.StringAddr(ap.String()), Source: torrent.PeerSourceDirect}})
 	}
 }
 
-// handshaken closes connections from outside to what the box made itself: it is
-// for the LAN. The client calls it without its lock.
+// handshaken learns for which torrent a connection to the outside is, and
+// closes it if that is one that the box made itself: it is for the LAN. The
+// client calls it without its lock.
 func (s *Swarm) handshaken(pc *torrent.PeerConn, ih infohash.T) {
-	addr := pc.RemoteAddr.String()
-	if s.onLAN(addr) {
+	conn := s.budget.conn(pc.RemoteAddr.String())
+	if conn == nil {
 		return
 	}
 	s.mu.Lock()
 	sh := s.shares[hex.EncodeToString(ih[:])]
 	s.mu.Unlock()
-	if sh != nil && sh.made {
-		s.budget.closeConn(addr)
+	if conn.of.Store(sh); sh != nil && sh.made {
+		_ = conn.Close()
 	}
 }
 

@@ -104,6 +104,8 @@ func (s *Swarm) inLAN(ip netip.Addr) bool {
 	return false
 }
 
+var errNoSlot = errors.New("all connections to the outside are in use")
+
 // DialerNetwork implements torrent.Dialer.
 func (n *network) DialerNetwork() string { return "tcp" }
 
@@ -118,27 +120,37 @@ func (n *network) Dial(ctx context.Context, addr string) (net.Conn, error) {
 	if n.swarm.inLAN(ap.Addr()) {
 		return n.race(ctx, ap, (&net.Dialer{KeepAlive: -1}).DialContext)
 	}
+	return n.dialOutside(ctx, ap)
+}
+
+func (n *network) dialOutside(ctx context.Context, ap netip.AddrPort) (net.Conn, error) {
+	candidates := n.swarm.looking()
 	select {
 	case n.halfOpen <- struct{}{}:
 		defer func() { <-n.halfOpen }()
 	case <-ctx.Done():
-		n.swarm.book.left(ap)
+		n.swarm.book.later(ap, candidates)
 		return nil, ctx.Err()
 	}
-	if err := n.swarm.budget.take(ctx); err != nil {
-		n.swarm.book.left(ap)
-		return nil, err
+	if !n.swarm.budget.take() {
+		n.swarm.book.later(ap, candidates)
+		return nil, errNoSlot
 	}
 	ctx, cancel := context.WithTimeout(ctx, dialTime)
 	defer cancel()
 	conn, err := n.race(ctx, ap, n.swarm.dial)
 	if err != nil {
 		n.swarm.budget.free()
-		n.swarm.book.failed(ap)
+		n.swarm.book.failed(ap, candidates)
 		return nil, err
 	}
-	n.swarm.book.reached(ap)
-	return n.swarm.budget.hold(conn, n.limit, func() { n.swarm.book.left(ap) }), nil
+	return n.swarm.budget.hold(conn, n.limit, func(of *share) {
+		if of == nil { // it may have been the wrong torrent
+			n.swarm.book.failed(ap, candidates)
+			return
+		}
+		n.swarm.book.left(ap, of)
+	}), nil
 }
 
 type dialled struct {
@@ -242,8 +254,8 @@ func (d *door) Accept() (net.Conn, error) {
 		if s.onLAN(conn.RemoteAddr().String()) {
 			return conn, nil
 		}
-		if s.budget.tryTake() {
-			return s.budget.hold(conn, d.network.limit, func() {}), nil
+		if s.budget.take() {
+			return s.budget.hold(conn, d.network.limit, func(*share) {}), nil
 		}
 		_ = conn.Close()
 	}
@@ -308,12 +320,15 @@ func (s *Swarm) clientConfig(n *network) *torrent.ClientConfig {
 	}
 	c.HTTPDialContext = s.dial
 	c.HTTPProxy = nil
-	c.EstablishedConnsPerTorrent = 1 // until the budget is divided
+	c.EstablishedConnsPerTorrent = 0 // until the budget is divided
 	c.HalfOpenConnsPerTorrent = s.cfg.MaxHalfOpen
 	c.TotalHalfOpenConns = 4 * s.cfg.MaxHalfOpen
 	c.NominalDialTimeout = 2 * dialTime
 	c.MinDialTimeout = dialTime
 	c.TorrentPeersHighWater = 500
+	// A request that is moved to another peer while its answer is on the way
+	// brings the same bytes twice: that is what the box is there to avoid.
+	c.StealRequestGrace = stealGrace
 	c.Callbacks.CompletedHandshake = s.handshaken
 	c.Callbacks.ReadMessage = readMessage
 	c.Callbacks.PeerClosed = append(c.Callbacks.PeerClosed, s.peerClosed)
@@ -322,3 +337,4 @@ func (s *Swarm) clientConfig(n *network) *torrent.ClientConfig {
 	}
 	return c
 }
+const stealGrace = 3 * time.Second
