@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"maps"
 	"math"
 	"slices"
@@ -107,7 +108,11 @@ func (f *Fill) run(sources []content.Source) {
 	if err != nil {
 		size := f.Size()
 		f.store.abandon(f, size)
-		f.store.log.Warn("fill ended early", "object", f.num, "title", f.title, "err", err)
+		level := slog.LevelWarn
+		if f.store.ctx.Err() != nil { // the store is closing
+			level = slog.LevelInfo
+		}
+		f.store.log.Log(context.Background(), level, "fill ended early", "object", f.num, "title", f.title, "err", err)
 	}
 	f.cancel(nil)
 	f.end(err)

@@ -235,3 +235,22 @@ func TestSecureGoesToTheDesk(t *testing.T) {
 		t.Errorf("plain: %d", r.StatusCode)
 	}
 }
+
+func TestSecureAsksForTheClientsNetwork(t *testing.T) {
+	pair := httptest.NewUnstartedServer(nil)
+	pair.StartTLS()
+	defer pair.Close()
+	b := newBox(t, t.TempDir(), loopback(t), func(c *Config) {
+		c.Clients = []string{"192.0.2.0/24"}
+		c.TLS = &tls.Config{Certificates: pair.TLS.Certificates}
+		c.Secure = http.HandlerFunc(func(http.ResponseWriter, *http.Request) { t.Error("the desk was asked") })
+	}, nil)
+	resp, err := pair.Client().Get("https://" + b.addr + "/agent/enrol")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode != http.StatusForbidden {
+		t.Errorf("status %d, want %d", resp.StatusCode, http.StatusForbidden)
+	}
+}

@@ -85,7 +85,7 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 	s.tasks.Go(func() { failed <- door.run() })
 	s.tasks.Go(func() { failed <- plain.Serve(door.plain) })
 	if s.cfg.Secure != nil {
-		secure := s.httpServer(s.cfg.Secure)
+		secure := s.httpServer(http.HandlerFunc(s.serveSecure))
 		secure.TLSConfig = s.cfg.TLS
 		servers = append(servers, secure)
 		s.tasks.Go(func() { failed <- secure.ServeTLS(door.secure, "", "") })
@@ -139,12 +139,7 @@ func (s *Server) httpServer(h http.Handler) *http.Server {
 // ServeHTTP answers one request. The ResponseWriter goes unwrapped to whoever
 // writes the body: only then does the kernel copy it (sendfile).
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	s.count.requests.Add(1)
-	from := client(r)
-	s.count.client(from, 1, 0, 0)
-	if !s.welcome(from) {
-		s.count.refused.Add(1)
-		s.fail(w, r, &fault{status: http.StatusForbidden, why: fmt.Sprintf("client %s is in none of the networks that may use this proxy (proxy.clients)", from)})
+	if !s.enter(w, r) {
 		return
 	}
 	switch {
@@ -155,6 +150,26 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	default:
 		s.local(w, r)
 	}
+}
+
+// serveSecure answers a client that speaks TLS to the listener.
+func (s *Server) serveSecure(w http.ResponseWriter, r *http.Request) {
+	if s.enter(w, r) {
+		s.cfg.Secure.ServeHTTP(w, r)
+	}
+}
+
+// enter counts a request and turns away clients from elsewhere.
+func (s *Server) enter(w http.ResponseWriter, r *http.Request) bool {
+	s.count.requests.Add(1)
+	from := client(r)
+	s.count.client(from, 1, 0, 0)
+	if s.welcome(from) {
+		return true
+	}
+	s.count.refused.Add(1)
+	s.fail(w, r, &fault{status: http.StatusForbidden, why: fmt.Sprintf("client %s is in none of the networks that may use this proxy (proxy.clients)", from)})
+	return false
 }
 
 // client is the address that a request came from.

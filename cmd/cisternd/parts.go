@@ -38,7 +38,7 @@ type finder struct{ server *proxy.Server }
 func (f *finder) Want(ctx context.Context, req *http.Request) (multicast.Found, error) {
 	w, err := f.server.Want(ctx, req)
 	if err != nil || !w.Shared {
-		return multicast.Found{}, err
+		return multicast.Found{Why: w.Why}, err
 	}
 	return multicast.Found{
 		Num: w.Info.Num, Status: w.Head.Status, Header: w.Head.Header, Received: w.Head.Received, Public: w.Info.Public,
