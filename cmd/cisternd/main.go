@@ -4,6 +4,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -134,13 +135,13 @@ func (c *runCommand) Run(ctx context.Context) error {
 	}
 
 	// The HTTP outlet, which also carries the desk.
-	server, err := proxy.New(proxyConfig(cfg.Proxy, address, dialer, desk, certificate), log, store, mirrors, torrents)
+	server, err := proxy.New(proxyConfig(cfg.Proxy, dialer, desk, certificate), log, store, mirrors, torrents)
 	if err != nil {
 		return err
 	}
 	wants.server = server
 
-	panel, err := admin.New(adminConfig(cfg, address), log, admin.Parts{
+	panel, err := admin.New(adminConfig(cfg), log, admin.Parts{
 		Objects: store, Fetcher: fetcher{server}, Swarms: swarmsOf(swarm), Casts: casts{caster, int64(cfg.Multicast.Rate)},
 		Agents: agents{roster, key},
 		Stats: map[string]func() any{
@@ -178,11 +179,9 @@ func (c *runCommand) settings() (cfg config.Config, err error) {
 			return cfg, err
 		}
 	}
-	for flag, key := range map[string]*string{c.Data: &cfg.Store.Dir, c.Proxy: &cfg.Proxy.Listen, c.Admin: &cfg.Admin.Listen} {
-		if flag != "" {
-			*key = flag
-		}
-	}
+	cfg.Store.Dir = cmp.Or(c.Data, cfg.Store.Dir)
+	cfg.Proxy.Listen = cmp.Or(c.Proxy, cfg.Proxy.Listen)
+	cfg.Admin.Listen = cmp.Or(c.Admin, cfg.Admin.Listen)
 	return cfg, cfg.Validate()
 }
 

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"crypto/tls"
 	"errors"
 	"fmt"
@@ -8,6 +9,7 @@ import (
 	"net/http"
 	"net/netip"
 	"path/filepath"
+	"time"
 
 	"github.com/cistern-edge/cistern/admin"
 	"github.com/cistern-edge/cistern/admin/config"
@@ -19,9 +21,9 @@ import (
 
 // This file hands each part its section of the configuration.
 
-func proxyConfig(cfg config.Proxy, address string, dialer *origin.Dialer, desk http.Handler, certificate tls.Certificate) proxy.Config {
+func proxyConfig(cfg config.Proxy, dialer *origin.Dialer, desk http.Handler, certificate tls.Certificate) proxy.Config {
 	out := proxy.Config{
-		Listen: cfg.Listen, Address: address, Dial: dialer.DialContext, Secure: desk,
+		Listen: cfg.Listen, Address: cfg.Advertise, Dial: dialer.DialContext, Secure: desk,
 		TLS: &tls.Config{Certificates: []tls.Certificate{certificate}, MinVersion: tls.VersionTLS13},
 	}
 	for _, p := range cfg.Clients {
@@ -70,9 +72,10 @@ func deskConfig(cfg config.Multicast) multicast.DeskConfig {
 	return multicast.DeskConfig{MinSize: int64(cfg.MinSize), MinAgents: cfg.MinAgents}
 }
 
-func adminConfig(cfg config.Config, address string) admin.Config {
+func adminConfig(cfg config.Config) admin.Config {
 	return admin.Config{
-		Listen: cfg.Admin.Listen, DataDir: cfg.Store.Dir, Names: cfg.Admin.Names, Proxy: address, Version: version,
+		Listen: cfg.Admin.Listen, DataDir: cfg.Store.Dir, Names: cfg.Admin.Names, Session: time.Duration(cfg.Admin.Session),
+		MetricsOpen: cfg.Admin.MetricsOpen, Proxy: cmp.Or(cfg.Proxy.Advertise, cfg.Proxy.Listen), Version: version,
 	}
 }
 
@@ -90,9 +93,9 @@ func destinations(named []config.Destination) ([]origin.Destination, error) {
 	return open, errors.Join(faults...)
 }
 
-// advertised is the host:port under which the LAN reaches the proxy: the
-// configured one, that of the listener, or the first address of this machine
-// that is not loopback.
+// advertised is the host:port under which the LAN reaches the proxy, where no
+// client's connection says it: the configured one, that of the listener, or the
+// first address of this machine that is not loopback.
 func advertised(cfg config.Proxy) string {
 	if cfg.Advertise != "" {
 		return cfg.Advertise
@@ -101,8 +104,8 @@ func advertised(cfg config.Proxy) string {
 	if err != nil {
 		return cfg.Listen
 	}
-	if ip, err := netip.ParseAddr(host); err == nil && !ip.IsUnspecified() {
-		return cfg.Listen
+	if ip, err := netip.ParseAddr(host); host != "" && (err != nil || !ip.IsUnspecified()) {
+		return cfg.Listen // an address, or localhost
 	}
 	addrs, err := net.InterfaceAddrs()
 	if err != nil {
