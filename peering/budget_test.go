@@ -101,11 +101,17 @@ func TestLANPeersAreNotCounted(t *testing.T) {
 	}
 }
 
+// A tracker, a peer or a magnet can name any address, also one on the LAN.
 func TestGuardRefusesPeers(t *testing.T) {
+	t.Run("outside", func(t *testing.T) { guardRefuses(t, nil) })
+	t.Run("on the LAN", func(t *testing.T) { guardRefuses(t, func(c *Config) { c.LAN = loopback }) })
+}
+
+func guardRefuses(t *testing.T, change func(*Config)) {
 	files := set{"disk.img": random(32, 1<<20)}
 	text, mi := build(t, "disk.img", files, 64<<10, modes["v1"])
 	s := seed(t, "127.0.0.1", "disk.img", files, mi)
-	b := newBox(t, nil)
+	b := newBox(t, change)
 	b.stop()
 	asked := make(chan string, 100)
 	b.dial = func(_ context.Context, network, addr string) (net.Conn, error) {

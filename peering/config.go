@@ -24,7 +24,7 @@ type Config struct {
 	// MaxHalfOpen bounds the connections being opened; 0 means 8.
 	MaxHalfOpen int
 	// LAN lists the networks whose peers count as inside: neither bounded nor
-	// slowed down, and dialled without asking. Empty means none.
+	// slowed down. Empty means none.
 	LAN []netip.Prefix
 	// UploadRate bounds what all peers outside get, in bytes per second; 0
 	// means 512 KiB/s, a negative value no bound.

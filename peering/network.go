@@ -114,15 +114,16 @@ var errNoSlot = errors.New("all connections to the outside are in use")
 func (n *network) DialerNetwork() string { return "tcp" }
 
 // Dial implements torrent.Dialer: it connects to a peer by TCP, or by uTP if
-// that is not answered. A peer outside the LAN needs a slot and the guard's
-// leave.
+// that is not answered. Every peer needs the guard's leave, for anybody outside
+// can name an address on the LAN; those on the LAN hear of the box by local
+// discovery and come by themselves. A peer outside the LAN needs a slot too.
 func (n *network) Dial(ctx context.Context, addr string) (net.Conn, error) {
 	ap, err := netip.ParseAddrPort(addr)
 	if err != nil || ap.Port() == 0 {
 		return nil, fmt.Errorf("connect to peer %q: not an address and port", clip(addr))
 	}
 	if n.swarm.inLAN(ap.Addr()) {
-		return n.race(ctx, ap, (&net.Dialer{KeepAlive: -1}).DialContext)
+		return n.race(ctx, ap, n.swarm.dial)
 	}
 	return n.dialOutside(ctx, ap)
 }

@@ -28,9 +28,9 @@ import (
 	"github.com/cistern-edge/cistern/cache"
 )
 
-// Dial opens a connection to the outside, or refuses to. It is asked for every
-// tracker, web seed and metainfo URL, for every peer that is not on the LAN,
-// and with network "udp" for leave to send to an address.
+// Dial opens a connection, or refuses to. It is asked for every tracker, web
+// seed, metainfo URL and peer, on the LAN too, and with network "udp" for leave
+// to send to an address.
 type Dial func(ctx context.Context, network, addr string) (net.Conn, error)
 
 // ErrNotRunning says that the swarm is not running, or no longer.
@@ -73,7 +73,7 @@ type Swarm struct {
 }
 
 // New builds a Swarm over a store. dial is the only way out; it may be nil in
-// tests, which then reach the LAN only.
+// tests, which then reach nobody.
 func New(cfg Config, store *cache.Store, dial Dial, log *slog.Logger) (*Swarm, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
