@@ -219,7 +219,9 @@ func (r *reception) take(b *batch) {
 		r.engine.Handle(now, p.from, p.data)
 	}
 	if n := r.engine.Stats().Packets; n != r.packets {
-		r.heard, r.packets = now, n
+		// Not the time before: the sink may have held this goroutine for long, and
+		// what came meanwhile waits to be taken.
+		r.heard, r.packets = time.Now(), n
 	}
 	r.pump.free <- b
 }
