@@ -8,6 +8,7 @@ import (
 
 	"github.com/cistern-edge/cistern/cache"
 	"github.com/cistern-edge/cistern/cache/content"
+	"github.com/cistern-edge/cistern/cache/httpcache"
 )
 
 // objectName is the store's name for an object of /o/: that of the torrent's
@@ -23,6 +24,10 @@ func objectName(id content.ID, name string) string {
 // it meanwhile waits for the same answer.
 func (s *Server) bring(ctx context.Context, id content.ID, name string) (*found, error) {
 	answer := s.bringing.DoChan(objectName(id, name), func() (any, error) {
+		if !s.begin() {
+			return nil, errEnding
+		}
+		defer s.tasks.Done()
 		return nil, s.start(id, name)
 	})
 	select {
@@ -44,6 +49,10 @@ func (s *Server) start(id content.ID, name string) error {
 	if err != nil {
 		return &fault{status: http.StatusNotFound, why: "no such object here, and " + err.Error()}
 	}
+	if name == "" && offer.Object.ID != id {
+		closeBody(offer)
+		return &fault{status: http.StatusBadGateway, why: "another object was offered: " + offer.Object.ID.String()}
+	}
 	key := objectName(id, name)
 	if twin, ok := s.store.ByID(offer.Object.ID); ok {
 		closeBody(offer)
@@ -52,7 +61,9 @@ func (s *Server) start(id content.ID, name string) error {
 	if part, _, ok := s.store.Lookup(key); ok {
 		fill, err := s.store.OpenFill(part.Num, offer.Object.Layer)
 		if err == nil {
-			fill.Start(offer.Sources...)
+			if !fill.Start(offer.Sources...) {
+				closeBody(offer)
+			}
 			return nil
 		}
 	}
@@ -75,9 +86,10 @@ func (s *Server) start(id content.ID, name string) error {
 }
 
 // twin gives the names of an answer to an object that is here already, if
-// upstream has promised its identity.
+// upstream has promised its identity. An answer that is not for everybody shares
+// no object: once it is taken back, the others' would go with it.
 func (s *Server) twin(q *query, offer *content.Offer, f *found, meta []byte) bool {
-	if offer.Object.ID.IsZero() {
+	if offer.Object.ID.IsZero() || f.head.Status != http.StatusOK || !httpcache.Public(f.head) {
 		return false
 	}
 	info, ok := s.store.ByID(offer.Object.ID)

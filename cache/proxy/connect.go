@@ -92,7 +92,6 @@ func (s *Server) keep(conns ...net.Conn) bool {
 	if s.life.Err() != nil {
 		return false
 	}
-	s.tasks.Add(1)
 	s.count.tunnels.Add(1)
 	for _, c := range conns {
 		s.tunnels[c] = struct{}{}
@@ -107,7 +106,6 @@ func (s *Server) letGo(conns ...net.Conn) {
 		delete(s.tunnels, c)
 	}
 	s.count.tunnels.Add(-1)
-	s.tasks.Done()
 }
 
 // tunnel copies both ways until both ends are done, one fails, or nothing moved

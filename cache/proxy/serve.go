@@ -142,6 +142,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if !s.enter(w, r) {
 		return
 	}
+	defer s.tasks.Done()
 	switch {
 	case r.Method == http.MethodConnect:
 		s.connect(w, r)
@@ -155,17 +156,35 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 // serveSecure answers a client that speaks TLS to the listener.
 func (s *Server) serveSecure(w http.ResponseWriter, r *http.Request) {
 	if s.enter(w, r) {
+		defer s.tasks.Done()
 		s.cfg.Secure.ServeHTTP(w, r)
 	}
 }
 
-// enter counts a request and turns away clients from elsewhere.
+// begin notes one more task that the end of the Server waits for: whoever got
+// true calls tasks.Done. Once the Server has ended it is false.
+func (s *Server) begin() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.life.Err() != nil {
+		return false
+	}
+	s.tasks.Add(1)
+	return true
+}
+
+// enter counts a request and turns away clients from elsewhere. If it is true
+// the request is a task that has begun.
 func (s *Server) enter(w http.ResponseWriter, r *http.Request) bool {
 	s.count.requests.Add(1)
 	from := client(r)
 	s.count.client(from, 1, 0, 0)
 	if s.welcome(from) {
-		return true
+		if s.begin() {
+			return true
+		}
+		s.fail(w, r, &fault{status: http.StatusServiceUnavailable, why: errEnding.Error()})
+		return false
 	}
 	s.count.refused.Add(1)
 	s.fail(w, r, &fault{status: http.StatusForbidden, why: fmt.Sprintf("client %s is in none of the networks that may use this proxy (proxy.clients)", from)})
