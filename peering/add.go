@@ -203,6 +203,7 @@ func (s *Swarm) Remove(ctx context.Context, infohash string) error {
 
 func (s *Swarm) remove(sh *share) error {
 	s.adding.Lock()
+	sh.cancel() // it keeps nothing any more
 	err := s.forget(s.drop(sh))
 	s.adding.Unlock()
 	sh.close()

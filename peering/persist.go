@@ -61,6 +61,11 @@ func (sh *share) saveLayers() {
 		return
 	}
 	spec.Layers = sh.metainfo().PieceLayers
+	sh.swarm.adding.Lock()
+	defer sh.swarm.adding.Unlock()
+	if sh.ctx.Err() != nil {
+		return // removed meanwhile
+	}
 	if err := sh.swarm.save(&spec, sh.made); err != nil {
 		sh.swarm.log.Warn("failed to keep the piece layers of a torrent", "title", spec.Name, "err", err)
 	}

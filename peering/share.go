@@ -117,12 +117,17 @@ func (sh *share) metadata() error {
 		// Messages about hashes are not let through for such a torrent.
 		return errors.New("a v2 torrent with empty files needs its .torrent file")
 	}
+	return sh.adopt(spec)
+}
+
+// adopt gives the share the files of its info.
+func (sh *share) adopt(spec *Spec) error {
 	files, err := sh.swarm.bind(spec)
 	if err != nil {
 		return err
 	}
 	if err := sh.swarm.relabel(sh, spec); err != nil {
-		return err
+		return errors.Join(err, sh.swarm.unbind(files))
 	}
 	sh.setFiles(spec.layout, files)
 	return nil
