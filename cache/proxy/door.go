@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"io"
 	"net"
@@ -132,6 +133,30 @@ type conn struct {
 	*net.TCPConn
 	first []byte
 	head  []byte
+	// answering says that what is written is a handler's, which may look like
+	// anything. Only the connection's own goroutine touches it.
+	answering bool
+}
+
+// connKey is the key of a request's conn in its context.
+type connKey struct{}
+
+func withConn(ctx context.Context, c net.Conn) context.Context {
+	return context.WithValue(ctx, connKey{}, c)
+}
+
+// answers notes that a request goes to a handler now, until rested is told that
+// the connection is idle again.
+func answers(r *http.Request) {
+	if c, ok := r.Context().Value(connKey{}).(*conn); ok {
+		c.answering = true
+	}
+}
+
+func rested(nc net.Conn, state http.ConnState) {
+	if c, ok := nc.(*conn); ok && state == http.StateIdle {
+		c.answering = false
+	}
 }
 
 var _ io.ReaderFrom = (*conn)(nil) // or net/http copies bodies by itself
@@ -161,7 +186,7 @@ var blind = []byte("\r\nContent-Type: text/plain; charset=utf-8\r\nConnection: c
 
 // Write implements net.Conn.
 func (c *conn) Write(p []byte) (int, error) {
-	if len(p) > headMax || !bytes.HasPrefix(p, []byte("HTTP/1.1 ")) {
+	if c.answering || len(p) > headMax || !bytes.HasPrefix(p, []byte("HTTP/1.1 ")) {
 		return c.TCPConn.Write(p)
 	}
 	line, rest, ok := bytes.Cut(p, blind)

@@ -254,3 +254,24 @@ func TestSecureAsksForTheClientsNetwork(t *testing.T) {
 		t.Errorf("status %d, want %d", resp.StatusCode, http.StatusForbidden)
 	}
 }
+
+// A body may look like an answer that net/http gives on its own.
+func TestBodyThatLooksLikeAnAnswer(t *testing.T) {
+	trap := "HTTP/1.1 400 Bad Request" + string(blind) + "evil"
+	for _, control := range []string{"no-store", "max-age=60"} {
+		s := newSite(t, func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Cache-Control", control)
+			w.Header().Set("Content-Length", fmt.Sprint(1+len(trap)))
+			for _, part := range []string{"x", trap} {
+				_, _ = io.WriteString(w, part)
+				w.(http.Flusher).Flush()
+				time.Sleep(100 * time.Millisecond) // so that it travels alone
+			}
+		})
+		b := simpleBox(t)
+		got := b.raw("GET " + s.URL + "/ HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+		if _, body, _ := strings.Cut(got, "\r\n\r\n"); body != "x"+trap {
+			t.Errorf("%s: %q", control, body)
+		}
+	}
+}

@@ -129,6 +129,8 @@ func (s *Server) shut(door *door, servers []*http.Server) error {
 func (s *Server) httpServer(h http.Handler) *http.Server {
 	return &http.Server{
 		Handler:           h,
+		ConnContext:       withConn,
+		ConnState:         rested,
 		ReadHeaderTimeout: 20 * time.Second,
 		IdleTimeout:       2 * time.Minute,
 		MaxHeaderBytes:    64 << 10,
@@ -176,6 +178,7 @@ func (s *Server) begin() bool {
 // enter counts a request and turns away clients from elsewhere. If it is true
 // the request is a task that has begun.
 func (s *Server) enter(w http.ResponseWriter, r *http.Request) bool {
+	answers(r)
 	s.count.requests.Add(1)
 	from := client(r)
 	s.count.client(from, 1, 0, 0)
