@@ -192,6 +192,10 @@ func (m *Mirrors) send(req *http.Request) (*http.Response, error) {
 	if err != nil {
 		return nil, fmt.Errorf("ask %s: %w", req.URL.Host, err)
 	}
+	if resp.StatusCode < 200 { // 101 was not asked for, and below 100 there is nothing
+		resp.Body.Close()
+		return nil, fmt.Errorf("ask %s: status %d is not that of an answer", req.URL.Host, resp.StatusCode)
+	}
 	resp.Body = counted{resp.Body, &m.bytes}
 	return resp, nil
 }

@@ -1,6 +1,7 @@
 package origin
 
 import (
+	"bufio"
 	"bytes"
 	"errors"
 	"io"
@@ -246,5 +247,35 @@ func TestCutBodyFailsWhenItMust(t *testing.T) {
 				t.Errorf("fill: %v, want %v", f.Err(), row.want)
 			}
 		})
+	}
+}
+
+func TestStatusThatIsNoAnswer(t *testing.T) {
+	for _, status := range []string{"099 Low", "000 Nothing", "101 Switching Protocols"} {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer l.Close()
+		go func() {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			defer c.Close()
+			if _, err := http.ReadRequest(bufio.NewReader(c)); err == nil {
+				_, _ = io.WriteString(c, "HTTP/1.1 "+status+"\r\nContent-Length: 0\r\n\r\n")
+			}
+		}()
+		m, err := NewMirrors(Config{Dial: (&net.Dialer{}).DialContext}, slog.New(slog.DiscardHandler))
+		if err != nil {
+			t.Fatal(err)
+		}
+		req, _ := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://"+l.Addr().String()+"/", nil)
+		if o, err := m.Open(t.Context(), req); err == nil {
+			o.Body.Close()
+			t.Errorf("%s: offered with status %d", status, o.Status)
+		}
+		m.Close()
 	}
 }

@@ -16,6 +16,14 @@ import (
 	"github.com/cistern-edge/cistern/multicast"
 )
 
+// desk is where the box hands objects to agents: multicast.Member. Its errors
+// wrap multicast.ErrBypass where the box's proxy is to be asked.
+type desk interface {
+	Open(ctx context.Context, req *http.Request) (*content.Offer, error)
+	OpenName(ctx context.Context, name string) (*content.Offer, error)
+	Resume(ctx context.Context, id content.ID) (*content.Offer, error)
+}
+
 // box is the agent's upstream: what the box hands to agents comes as an object
 // with its proof, everything else through the box's proxy as to any client.
 type box struct {
@@ -23,7 +31,7 @@ type box struct {
 	dialer net.Dialer
 	client *http.Client // for ranges of objects
 	plain  *origin.Mirrors
-	member *multicast.Member
+	member desk
 	log    *slog.Logger
 }
 
@@ -42,9 +50,10 @@ func newBox(address string, log *slog.Logger) (*box, error) {
 	return b, err
 }
 
-// dial opens the tunnels of CONNECT, which no cache can help.
+// dial opens the tunnels of CONNECT, which no cache can help, and which lead no
+// further than the box's.
 func (b *box) dial(ctx context.Context, network, address string) (net.Conn, error) {
-	return b.dialer.DialContext(ctx, network, address)
+	return (&origin.Dialer{}).DialContext(ctx, network, address)
 }
 
 // source fetches an object from the box over HTTP, by ranges.
@@ -59,11 +68,16 @@ func (b *box) Open(ctx context.Context, req *http.Request) (*content.Offer, erro
 		if err == nil {
 			return offer, nil
 		}
-		if !errors.Is(err, multicast.ErrBypass) {
-			b.log.Warn("asked the box's proxy instead of its desk", "title", req.URL.Redacted(), "err", err)
-		}
+		b.noDesk(req, err)
 	}
 	return b.plain.Open(ctx, req)
+}
+
+// noDesk notes why the box's proxy is asked instead of its desk.
+func (b *box) noDesk(req *http.Request, err error) {
+	if !errors.Is(err, multicast.ErrBypass) {
+		b.log.Warn("asked the box's proxy instead of its desk", "title", req.URL.Redacted(), "err", err)
+	}
 }
 
 // whole reports whether a request is for all of an object, whatever is here.
@@ -80,13 +94,12 @@ func whole(req *http.Request) bool {
 // anew: the store compares what is promised then with what is here.
 func (b *box) Resume(ctx context.Context, req *http.Request, stored *httpcache.Response, off int64) (*content.Offer, error) {
 	offer, err := b.member.Open(ctx, req)
-	if errors.Is(err, multicast.ErrBypass) {
+	if err != nil {
+		b.noDesk(req, err)
 		return b.plain.Resume(ctx, req, stored, off)
 	}
-	if err == nil {
-		offer.Status = http.StatusPartialContent
-	}
-	return offer, err
+	offer.Status = http.StatusPartialContent
+	return offer, nil
 }
 
 // openObject finds what is asked for by identity or by the name of a torrent's
