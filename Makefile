@@ -9,7 +9,7 @@ ONLY  ?=
 SIZE  ?= 200MB
 
 .DEFAULT_GOAL := help
-.PHONY: help build run test unit stories lint vuln fuzz demo soak clean
+.PHONY: help build run test unit stories lint golangci vuln fuzz demo soak clean
 
 help: ## what can be made
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1\t\2/p' Makefile | expand -t 16
@@ -47,6 +47,9 @@ soak: build ## every figure of the issues at full size (ONLY=demo)
 
 fuzz: ## every fuzz target for a while (FUZZTIME=60s)
 	@hwtest/fuzz.sh
+
+golangci: ## more linters (.golangci.yml); builds golangci-lint first, some minutes
+	$(GO) run github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0 run ./...
 
 vuln: ## known vulnerabilities in what is called (needs the vulnerability database)
 	$(TOOL) govulncheck ./...

@@ -38,7 +38,8 @@ func (c *runCommand) Run(ctx context.Context) error {
 	if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
 		return fmt.Errorf("write the demo's configuration: %w", err)
 	}
-	fmt.Printf("An origin of the demo's own serves http://%s/demo.iso (64 MB).\n", c.Origin)
+	fmt.Printf("An origin of the demo's own serves a file of 64 MB. Twice, and it is asked once:\n"+
+		"  curl -x http://127.0.0.1:3142 -o /dev/null http://%s/demo.iso\n", c.Origin)
 	box := exec.CommandContext(ctx, filepath.Join(c.Bin, "cisternd"), "--config", config, "--data", c.Data)
 	box.Stdout, box.Stderr = os.Stdout, os.Stderr
 	box.Cancel = func() error { return box.Process.Signal(syscall.SIGTERM) }
