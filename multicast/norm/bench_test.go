@@ -5,6 +5,8 @@ import (
 	"math/rand/v2"
 	"testing"
 	"time"
+
+	"github.com/cistern-edge/cistern/multicast/fec"
 )
 
 // What a 64 MiB object costs on the wire, and how long it takes beyond its
@@ -82,6 +84,39 @@ func BenchmarkHandle(b *testing.B) {
 			if d.Block == 10000 {
 				d.Block, d.Object = 0, d.Object+1
 			}
+		}
+	}
+}
+
+// The receiver's work for each block of which one symbol was lost.
+func BenchmarkDecode(b *testing.B) {
+	const k, segment = 128, 1408
+	sink := make(memory, k*segment)
+	r, err := NewReceiver(ReceiverConfig{Node: 9, Rand: rand.NewPCG(1, 1), Accept: func(Offer) (Sink, error) { return sink, nil }})
+	if err != nil {
+		b.Fatal(err)
+	}
+	code, err := r.code(k, 32)
+	if err != nil {
+		b.Fatal(err)
+	}
+	source := fec.Buffers(k, segment)
+	_, end := code.Step(0)
+	parity := fec.Buffers(end, segment)
+	if err := code.Encode(source, 0, parity); err != nil {
+		b.Fatal(err)
+	}
+	o := &rxObject{src: newSource(r, 1, 1, time.Now()), fti: FTI{k * segment, segment, k, 32}, sink: sink, code: code}
+	if o.part, err = fec.Partition(k*segment, segment, k); err != nil {
+		b.Fatal(err)
+	}
+	block := &rxBlock{n: k, sources: k - 1, parity: []parityRow{{0, parity[0]}}}
+	block.have.addRange(1, k)
+	b.SetBytes(k * segment)
+	b.ReportAllocs()
+	for b.Loop() {
+		if err := o.decode(0, block, k); err != nil {
+			b.Fatal(err)
 		}
 	}
 }

@@ -291,13 +291,16 @@ func (o *rxObject) decode(number uint32, b *rxBlock, n int) error {
 		return fmt.Errorf("read back at %d: %w", start, err)
 	}
 	clear(raw[max(got, 0):])
-	source := fec.Buffers(n, stride)
+	if len(r.symbols) < n || len(r.symbols[0]) != stride {
+		r.symbols = fec.Buffers(n, stride)
+	}
+	source := r.symbols[:n]
 	var missing, rows []int
 	var parity [][]byte
 	for i := range source {
 		if b.have.has(i) {
 			from := i * int(o.fti.Segment)
-			copy(source[i], raw[from:min(from+int(o.fti.Segment), size)])
+			clear(source[i][copy(source[i], raw[from:min(from+int(o.fti.Segment), size)]):])
 			continue
 		}
 		p := b.parity[len(missing)]

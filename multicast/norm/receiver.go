@@ -19,9 +19,10 @@ type Receiver struct {
 	stats   ReceiverStats
 	events  []ReceiverEvent
 
-	data  Data                 // scratch for the message at hand
-	codes map[[2]int]*fec.Code // by k and r, few
-	raw   []byte               // scratch for decoding
+	data    Data                 // scratch for the message at hand
+	codes   map[[2]int]*fec.Code // by k and r, few
+	raw     []byte               // scratch for decoding
+	symbols [][]byte             // likewise
 }
 
 // NewReceiver makes a Receiver. It fails if cfg is not valid.
