@@ -217,6 +217,9 @@ func (s *session) advance(now time.Time) {
 		interval = noticeDue
 	}
 	if now.Sub(s.posted) >= interval {
+		if info, ok := s.c.store.Get(s.info.Num); ok && !info.Public {
+			s.fail(errPrivate)
+		}
 		s.post(now)
 	}
 }

@@ -8,8 +8,11 @@ import (
 	"github.com/cistern-edge/cistern/multicast/norm"
 )
 
-// errStopped ends sessions when the box stops.
-var errStopped = errors.New("the box stopped")
+// Why a session ends early.
+var (
+	errStopped = errors.New("the box stopped")
+	errPrivate = errors.New("the object is not public any more")
+)
 
 // handleEvents does what the sender's events ask for.
 func (s *session) handleEvents(now time.Time) {

@@ -232,13 +232,13 @@ func (f *file) open() (*cache.Reader, error) {
 }
 
 // tend reports what was served and closes a reader that nobody uses, so that an
-// evicted object's room is given back. gone says that the object is no longer
-// in the store.
-func (f *file) tend(idle time.Duration) (gone bool) {
+// evicted object's room is given back. ok says that the object is still in the
+// store.
+func (f *file) tend(idle time.Duration) (info cache.Info, ok bool) {
 	if f.pad {
-		return false
+		return info, false
 	}
-	info, _, ok := f.store.Lookup(f.name)
+	info, _, ok = f.store.Lookup(f.name)
 	if n := f.served.Swap(0); ok && n > 0 {
 		f.store.CountServed(info.Num, "bittorrent", n)
 	}
@@ -248,7 +248,7 @@ func (f *file) tend(idle time.Duration) (gone bool) {
 		_ = f.reader.Close() // opened for reading
 		f.reader = nil
 	}
-	return !ok
+	return info, ok
 }
 
 // snapshot describes the file.

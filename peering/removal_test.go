@@ -27,3 +27,16 @@ func TestRemovedMagnetLeavesNothing(t *testing.T) {
 		t.Error("the torrent is listed again")
 	}
 }
+
+func TestMadeTorrentIsLeftWhenItsObjectTurnsPrivate(t *testing.T) {
+	b := newBox(t, nil)
+	info := b.put("http://origin.example/x", random(52, 300_000))
+	b.make(info.Num, "x")
+	if list := b.swarm.list(); len(list) != 1 {
+		t.Fatalf("torrents: %+v", list)
+	}
+	if err := b.store.Unpublish(info.Num); err != nil {
+		t.Fatal(err)
+	}
+	until(t, "the torrent is left", func() bool { return len(b.swarm.list()) == 0 })
+}

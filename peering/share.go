@@ -234,14 +234,16 @@ func (sh *share) close() {
 const idleReader = 30 * time.Second
 
 // tend looks after the files from time to time. A complete torrent that has
-// lost a file to eviction is left: nothing is fetched twice unasked.
+// lost a file to eviction is left: nothing is fetched twice unasked. So is one
+// that was made of an object that is not public any more.
 func (sh *share) tend() {
 	gone := false
 	for _, f := range sh.fileList() {
-		gone = f.tend(idleReader) || gone
+		info, ok := f.tend(idleReader)
+		gone = gone || !f.pad && (!ok || sh.made && !info.Public)
 	}
 	if gone && sh.stateNow() == StateComplete {
-		sh.swarm.log.Info("left a torrent whose file was evicted", "title", sh.title(), "torrent", sh.key())
+		sh.swarm.log.Info("left a torrent whose file is gone", "title", sh.title(), "torrent", sh.key())
 		sh.swarm.work.Go(func() { _ = sh.swarm.remove(sh) }) // not from the loop that it waits for
 	}
 }
