@@ -7,10 +7,14 @@ import (
 	"mime"
 	"mime/multipart"
 	"net/http"
+	"net/http/httptest"
 	"strconv"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/cistern-edge/cistern/cache"
+	"github.com/cistern-edge/cistern/cache/content"
 )
 
 func TestStaleWhenTheOriginIsGone(t *testing.T) {
@@ -158,4 +162,54 @@ func TestHTTP10GetsTheLengthOfWhatHadNone(t *testing.T) {
 	if !strings.Contains(resp, "Content-Length: 9\r\n") || !strings.HasSuffix(resp, "something") {
 		t.Errorf("%q", resp)
 	}
+}
+
+// deadlines notes what a body's writer is allowed.
+type deadlines struct {
+	*httptest.ResponseRecorder
+	next   bool // a deadline was set since the last write
+	writes int
+	free   int // writes without one
+}
+
+func (d *deadlines) SetWriteDeadline(at time.Time) error { d.next = !at.IsZero(); return nil }
+
+func (d *deadlines) Write(p []byte) (int, error) {
+	d.writes++
+	if !d.next {
+		d.free++
+	}
+	return d.ResponseRecorder.Write(p)
+}
+
+func TestEveryWriteHasADeadline(t *testing.T) {
+	body := testBody(10 << 20)
+	b := simpleBox(t)
+	f, err := b.store.Create(cache.Spec{Object: content.Object{Size: int64(len(body))}, Title: "x"}, "x", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	f.Start(gated{body, closed()})
+	rd, err := f.Reader()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer rd.Close()
+	d := &deadlines{ResponseRecorder: httptest.NewRecorder()}
+	if n, err := stream(t.Context(), d, rd, content.Range{End: int64(len(body))}); err != nil || n != int64(len(body)) || !bytes.Equal(d.Body.Bytes(), body) {
+		t.Errorf("%d bytes, %v", n, err)
+	}
+	through := &deadlines{ResponseRecorder: httptest.NewRecorder()}
+	if n, err := copyThrough(through, bytes.NewReader(body)); err != nil || n != int64(len(body)) {
+		t.Errorf("%d bytes, %v", n, err)
+	}
+	if d.writes == 0 || d.free+through.free > 0 {
+		t.Errorf("%d and %d writes could take for ever", d.free, through.free)
+	}
+}
+
+func closed() chan struct{} {
+	c := make(chan struct{})
+	close(c)
+	return c
 }

@@ -171,3 +171,25 @@ func TestAnswers(t *testing.T) {
 		})
 	}
 }
+
+// An origin that believes X-Forwarded-Host would else put one client's word
+// into the answer of all.
+func TestAClientCannotShapeTheSharedAnswer(t *testing.T) {
+	s := newSite(t, func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Cache-Control", "max-age=60")
+		for _, name := range []string{"X-Forwarded-Host", "Forwarded", "X-Original-URL", "X-HTTP-Method-Override", "Host"} {
+			fmt.Fprint(w, r.Header.Get(name))
+		}
+		fmt.Fprint(w, r.Host)
+	})
+	b := simpleBox(t)
+	want := strings.TrimPrefix(s.URL, "http://")
+	first := b.get(s.URL+"/", "X-Forwarded-Host: evil", "Forwarded: host=evil", "X-Original-URL: /evil", "X-HTTP-Method-Override: evil", "Host: evil")
+	if string(first.body) != want {
+		t.Errorf("%q", first.body)
+	}
+	raw := b.raw("GET " + s.URL + "/raw HTTP/1.1\r\nHost: evil\r\nConnection: close\r\n\r\n")
+	if !strings.HasSuffix(raw, want) {
+		t.Errorf("%q", raw)
+	}
+}

@@ -218,6 +218,7 @@ func (s *Server) ask(q *query, conditional http.Header) (*content.Offer, error) 
 func (s *Server) whole(q *query, conditional http.Header) *http.Request {
 	h := q.req.Header.Clone()
 	httpcache.StripConditional(h)
+	maps.DeleteFunc(h, func(name string, _ []string) bool { return misleads(name) })
 	for name, lines := range conditional {
 		h[name] = lines
 	}
@@ -301,11 +302,11 @@ func (s *Server) freshen(q *query, f *found, offer *content.Offer, fl *flight) b
 		s.drop(f.name)
 	}
 	fl.status = offer.Status
-	if offer.Status == http.StatusNotModified {
-		fl.found = &u
-		return true
+	if offer.Status != http.StatusNotModified {
+		return false
 	}
-	return false
+	fl.found = &u
+	return true
 }
 
 // drop takes a name away.
@@ -378,8 +379,7 @@ func (s *Server) partial(f *found) (fill *cache.Fill, off int64, ended bool) {
 	if err != nil {
 		return nil, 0, false
 	}
-	missing := fill.Missing()
-	if len(missing) > 0 {
+	if missing := fill.Missing(); len(missing) > 0 {
 		return fill, missing[0].Off, false
 	}
 	fill.Start() // it only has to be finished

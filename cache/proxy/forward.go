@@ -62,7 +62,7 @@ func (s *Server) get(w http.ResponseWriter, r *http.Request, edit func(h http.He
 		if err == nil {
 			return
 		}
-		if try > 0 || !errors.Is(err, cache.ErrNotFound) && !errors.Is(err, cache.ErrIncomplete) {
+		if try > 0 { // the object may have gone or changed meanwhile: once more
 			s.fail(w, r, &fault{status: http.StatusBadGateway, why: "the answer broke off: " + err.Error(), fwd: a.status.Fwd})
 			return
 		}
@@ -127,6 +127,7 @@ func copyThrough(w http.ResponseWriter, body io.Reader) (sent int64, err error) 
 	flush := http.NewResponseController(w)
 	for {
 		n, err := body.Read(buf)
+		_ = flush.SetWriteDeadline(time.Now().Add(stall))
 		if n > 0 {
 			m, werr := w.Write(buf[:n])
 			sent += int64(m)
@@ -327,6 +328,13 @@ func span(r httpcache.Range) content.Range {
 	return content.Range{Off: r.Start, End: r.Start + r.Length}
 }
 
+// A client that takes less than stride bytes in stall is let go: what it holds
+// would never be free.
+const (
+	stall  = 5 * time.Minute
+	stride = 4 << 20
+)
+
 // stream sends the bytes of rng as they become readable, and flushes before it
 // waits: net/http keeps small writes back. An End of math.MaxInt64 stands for
 // the end that will only show.
@@ -340,7 +348,8 @@ func stream(ctx context.Context, w http.ResponseWriter, rd *cache.Reader, rng co
 		if err != nil {
 			return sent, err
 		}
-		n, err := rd.WriteRange(ctx, w, content.Range{Off: off, End: min(end, rng.End)})
+		_ = flush.SetWriteDeadline(time.Now().Add(stall))
+		n, err := rd.WriteRange(ctx, w, content.Range{Off: off, End: min(end, rng.End, off+stride)})
 		sent += n
 		if err != nil {
 			return sent, err

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net/http"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/cistern-edge/cistern/cache"
@@ -251,7 +252,18 @@ func (s *Server) outbound(r *http.Request, h http.Header) *http.Request {
 	return out.WithContext(r.Context())
 }
 
-// names gives an object the names of a response.
+// misleads reports whether a request field would make an origin believe that it
+// was asked for something else, by somebody else or under another name. One
+// client's word must not shape the answer that all others get.
+func misleads(name string) bool {
+	switch name {
+	case "Forwarded", "X-Host", "X-Original-Url", "X-Rewrite-Url", "X-Original-Host", "X-Http-Method", "X-Http-Method-Override", "X-Method-Override":
+		return true
+	}
+	return strings.HasPrefix(name, "X-Forwarded-")
+}
+
+// name gives an object the names of a response.
 func (s *Server) name(q *query, f *found) error {
 	meta, err := json.Marshal(stored{*f.head, f.epoch})
 	if err != nil {

@@ -227,3 +227,32 @@ func TestFullStorePassesThrough(t *testing.T) {
 		t.Errorf("%d bytes, %s", len(r.body), r.status())
 	}
 }
+
+// An object that is evicted before its answer has begun is fetched again.
+func TestEvictedBeforeTheFirstByte(t *testing.T) {
+	body := testBody(1 << 20)
+	var asked atomic.Int64
+	s := newSite(t, func(w http.ResponseWriter, r *http.Request) {
+		if asked.Add(1) > 1 {
+			file(body, `"e"`, "max-age=60")(w, r)
+			return
+		}
+		w.Header().Set("Cache-Control", "max-age=60")
+		w.Header().Set("Content-Length", strconv.Itoa(len(body)))
+		w.(http.Flusher).Flush()
+		<-r.Context().Done()
+	})
+	b := simpleBox(t)
+	evicted := make(chan error, 1)
+	go func() {
+		for len(b.store.List()) == 0 || !b.store.List()[0].Filling {
+			time.Sleep(time.Millisecond)
+		}
+		time.Sleep(50 * time.Millisecond) // the answer waits for its first byte by now
+		evicted <- b.store.Evict(b.store.List()[0].Num)
+	}()
+	r := b.get(s.URL + "/x")
+	if err := <-evicted; err != nil || r.StatusCode != 200 || !bytes.Equal(r.body, body) {
+		t.Errorf("%d, %d bytes, %s; evicted: %v", r.StatusCode, len(r.body), r.status(), err)
+	}
+}
