@@ -13,10 +13,37 @@ type demand struct {
 	// mu guards what follows.
 	mu      sync.Mutex
 	objects map[uint64]map[norm.NodeID]interest
+	asking  map[norm.NodeID]int // questions of an agent that wait for their answer
 	swept   time.Time
 }
 
-func newDemand() demand { return demand{objects: map[uint64]map[norm.NodeID]interest{}} }
+func newDemand() demand {
+	return demand{objects: map[uint64]map[norm.NodeID]interest{}, asking: map[norm.NodeID]int{}}
+}
+
+// maxAsking bounds the questions of one agent that wait at once; each is looked
+// at 20 times a second.
+const maxAsking = 256
+
+// begin counts a question of an agent; it returns false if there are too many.
+func (d *demand) begin(node norm.NodeID) bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.asking[node] >= maxAsking {
+		return false
+	}
+	d.asking[node]++
+	return true
+}
+
+// end counts a question as answered.
+func (d *demand) end(node norm.NodeID) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.asking[node]--; d.asking[node] == 0 {
+		delete(d.asking, node)
+	}
+}
 
 // interest is one agent's in one object.
 type interest struct{ since, seen time.Time }

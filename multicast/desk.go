@@ -232,6 +232,10 @@ func (d *Desk) want(a Agent, r *http.Request, body []byte) (any, error) {
 
 // answer finds the object and settles how it goes out.
 func (d *Desk) answer(ctx context.Context, a Agent, w *want) (answer, error) {
+	if !d.demand.begin(a.Node) {
+		return answer{State: verdictBypass, Reason: "the agent asks for too much at once"}, nil
+	}
+	defer d.demand.end(a.Node)
 	var found Found
 	v, reason := verdictGone, ""
 	// An object whose bytes turn out to be here already moves to that one.

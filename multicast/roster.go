@@ -86,7 +86,12 @@ type Roster struct {
 	path  string
 	write func(path string, data []byte) error
 
-	// mu guards what follows, and the file.
+	// saving guards the file, and is held by whoever changes what follows. It is
+	// taken before mu.
+	saving sync.Mutex
+
+	// mu guards what follows; it is not held while the file is written, for
+	// sessions that are on air look agents up.
 	mu     sync.Mutex
 	next   norm.NodeID
 	agents map[norm.NodeID]Agent
@@ -127,9 +132,11 @@ func OpenRoster(path string) (*Roster, error) {
 	return r, nil
 }
 
-// save writes the file; r.mu is held.
+// save writes the file; r.saving is held.
 func (r *Roster) save() error {
+	r.mu.Lock()
 	file := rosterFile{Version: 1, Next: r.next, Agents: r.sorted()}
+	r.mu.Unlock()
 	text, err := json.MarshalIndent(file, "", "\t")
 	if err != nil {
 		return fmt.Errorf("encode the agents: %w", err)
@@ -157,6 +164,26 @@ func (r *Roster) Enrol(name, token string) (Agent, error) {
 	if err := checkName(name); err != nil {
 		return Agent{}, err
 	}
+	r.saving.Lock()
+	defer r.saving.Unlock()
+	a, known, err := r.add(name, token)
+	if err != nil {
+		return Agent{}, fmt.Errorf("enrol %q: %w", name, err)
+	}
+	if known {
+		return a, nil
+	}
+	if err := r.save(); err != nil {
+		r.mu.Lock()
+		delete(r.agents, a.Node)
+		r.mu.Unlock()
+		return Agent{}, err
+	}
+	return a, nil
+}
+
+// add finds or makes the agent of a name; r.saving is held.
+func (r *Roster) add(name, token string) (a Agent, known bool, err error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for _, a := range r.agents {
@@ -164,24 +191,20 @@ func (r *Roster) Enrol(name, token string) (Agent, error) {
 			continue
 		}
 		if subtle.ConstantTimeCompare([]byte(a.Secret.token()), []byte(token)) == 1 {
-			return a, nil
+			return a, true, nil
 		}
-		return Agent{}, fmt.Errorf("enrol %q: %w", name, ErrNameTaken)
+		return Agent{}, false, ErrNameTaken
 	}
 	if len(r.agents) >= maxAgents || !r.next.Valid() {
-		return Agent{}, fmt.Errorf("enrol %q: %w", name, ErrRosterFull)
+		return Agent{}, false, ErrRosterFull
 	}
-	a := Agent{Node: r.next, Name: name, Enrolled: time.Now().UTC().Truncate(time.Second)}
+	a = Agent{Node: r.next, Name: name, Enrolled: time.Now().UTC().Truncate(time.Second)}
 	if _, err := rand.Read(a.Secret[:]); err != nil {
-		return Agent{}, fmt.Errorf("enrol %q: %w", name, err)
+		return Agent{}, false, err
 	}
 	r.agents[a.Node] = a
 	r.next++
-	if err := r.save(); err != nil {
-		delete(r.agents, a.Node)
-		return Agent{}, err
-	}
-	return a, nil
+	return a, false, nil
 }
 
 // checkName reports what is wrong with an agent's name.
@@ -198,15 +221,19 @@ func checkName(name string) error {
 // Revoke forgets an agent: its requests and its feedback count no more. Its
 // node id is not given again.
 func (r *Roster) Revoke(node norm.NodeID) error {
+	r.saving.Lock()
+	defer r.saving.Unlock()
 	r.mu.Lock()
-	defer r.mu.Unlock()
 	a, ok := r.agents[node]
+	delete(r.agents, node)
+	r.mu.Unlock()
 	if !ok {
 		return fmt.Errorf("revoke agent %d: %w", node, ErrUnknownAgent)
 	}
-	delete(r.agents, node)
 	if err := r.save(); err != nil {
+		r.mu.Lock()
 		r.agents[node] = a
+		r.mu.Unlock()
 		return err
 	}
 	return nil
