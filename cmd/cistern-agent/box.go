@@ -45,7 +45,7 @@ func newBox(address string, log *slog.Logger) (*box, error) {
 	b.client = &http.Client{Transport: &http.Transport{
 		DialContext: b.dialer.DialContext, DisableCompression: true, MaxIdleConnsPerHost: 4, IdleConnTimeout: time.Minute,
 		ResponseHeaderTimeout: time.Minute,
-	}}
+	}, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }} // the way leads to the box and nowhere else
 	b.plain, err = origin.NewMirrors(origin.Config{Dial: b.dialer.DialContext, Proxy: http.ProxyURL(u)}, log)
 	return b, err
 }

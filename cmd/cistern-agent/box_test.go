@@ -163,3 +163,26 @@ func TestTunnelsAreGuarded(t *testing.T) {
 		}
 	}
 }
+
+// Ranges come from the box over plain HTTP: whoever answers in its place must
+// not send this host elsewhere.
+func TestRangesFollowNoRedirect(t *testing.T) {
+	var asked atomic.Int64
+	elsewhere := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { asked.Add(1) }))
+	defer elsewhere.Close()
+	srv := httptest.NewServer(http.RedirectHandler(elsewhere.URL, http.StatusFound))
+	defer srv.Close()
+	b, err := newBox(srv.URL, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer b.plain.Close()
+	resp, err := b.client.Get(srv.URL + "/o/x")
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp.Body.Close()
+	if resp.StatusCode != http.StatusFound || asked.Load() != 0 {
+		t.Errorf("status %d, elsewhere was asked %d times", resp.StatusCode, asked.Load())
+	}
+}
