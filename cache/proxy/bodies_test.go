@@ -6,6 +6,7 @@ import (
 	"io"
 	"mime"
 	"mime/multipart"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"strconv"
@@ -212,4 +213,25 @@ func closed() chan struct{} {
 	c := make(chan struct{})
 	close(c)
 	return c
+}
+
+// HTTP/1.0 has no chunks: without a length only a reset tells a cut body from a
+// whole one.
+func TestHTTP10SeesThatAPassedBodyWasCut(t *testing.T) {
+	s := newSite(t, func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Cache-Control", "no-store")
+		_, _ = w.Write([]byte("half"))
+		w.(http.Flusher).Flush()
+		panic(http.ErrAbortHandler)
+	})
+	b := simpleBox(t)
+	c, err := net.Dial("tcp", b.addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	_, _ = fmt.Fprintf(c, "GET %s/ HTTP/1.0\r\n\r\n", s.URL)
+	if got, err := io.ReadAll(c); err == nil {
+		t.Errorf("passed for whole: %q", got)
+	}
 }

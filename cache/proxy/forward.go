@@ -116,6 +116,9 @@ func (s *Server) sendOffer(w http.ResponseWriter, r *http.Request, a *answer, ed
 	n, err := copyThrough(w, body)
 	s.served(r, nil, n)
 	if err != nil {
+		if c, ok := r.Context().Value(connKey{}).(*conn); ok && !r.ProtoAtLeast(1, 1) {
+			_ = c.SetLinger(0) // a reset: HTTP/1.0 has no chunks
+		}
 		panic(http.ErrAbortHandler) // a short body must not look whole
 	}
 }
