@@ -74,7 +74,9 @@ func (e *RefusedError) Error() string {
 // reserved, unspecified, and the box's own. It is not changed once in use and
 // safe for concurrent use then.
 type Dialer struct {
-	// Allow opens destinations that are closed by default.
+	// Allow opens destinations that are closed by default. A network does not
+	// open the box's own addresses in it, where its panel is and where requests
+	// would go in circles: these are opened one by one.
 	Allow []Destination
 	// Timeout of one connection attempt, DNS included; 0 means 10 s.
 	Timeout time.Duration
@@ -122,7 +124,8 @@ func (d *Dialer) control(_ context.Context, _, address string, _ syscall.RawConn
 func (d *Dialer) Check(ap netip.AddrPort) error {
 	ip := ap.Addr().Unmap()
 	reason := closed(ip)
-	if reason == "" && own(ip) {
+	mine := !ip.IsLoopback() && own(ip)
+	if mine {
 		reason = "an address of this box"
 	}
 	if reason == "" {
@@ -130,7 +133,7 @@ func (d *Dialer) Check(ap netip.AddrPort) error {
 	}
 	plain := netip.AddrPortFrom(ip.WithZone(""), ap.Port())
 	for _, open := range d.Allow {
-		if open.contains(plain) {
+		if open.contains(plain) && (!mine || open.prefix.IsSingleIP()) {
 			return nil
 		}
 	}

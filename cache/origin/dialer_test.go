@@ -122,3 +122,28 @@ func FuzzParseDestination(f *testing.F) {
 		}
 	})
 }
+
+func TestANetworkDoesNotOpenTheBoxItself(t *testing.T) {
+	addrs, err := net.InterfaceAddrs()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, a := range addrs {
+		p, err := netip.ParsePrefix(a.String())
+		if err != nil || p.Addr().IsLoopback() || p.Addr().IsLinkLocalUnicast() {
+			continue
+		}
+		to := netip.AddrPortFrom(p.Addr(), 8080)
+		for text, open := range map[string]bool{"0.0.0.0/0": false, "::/0": false, p.Masked().String(): p.IsSingleIP(), p.Addr().String(): true, to.String(): true} {
+			d, err := ParseDestination(text)
+			if err != nil {
+				t.Fatal(err)
+			}
+			err = (&Dialer{Allow: []Destination{d}}).Check(to)
+			var refused *RefusedError
+			if (err == nil) != open || err != nil && (!errors.As(err, &refused) || refused.Reason != "an address of this box") {
+				t.Errorf("%s with %s open: %v", to, text, err)
+			}
+		}
+	}
+}
