@@ -61,7 +61,7 @@ func TestAptInstallsThroughTheBox(t *testing.T) {
 // again, the fill goes on from its durable bytes and what comes out is whole.
 func TestKillInTheMiddleOfAFill(t *testing.T) {
 	s := newScene(t)
-	const size = 96e6
+	const size = 160e6
 	dir, data := t.TempDir(), t.TempDir()
 	want, err := actors.WriteContent(filepath.Join(dir, "big.img"), size, 7)
 	if err != nil {
@@ -87,7 +87,8 @@ func TestKillInTheMiddleOfAFill(t *testing.T) {
 		_, err := actors.Curl(ctx, s.clients[0], box.URL(), url)
 		cut <- err
 	}()
-	waitFor(t, "half of the fill", func() bool { return origin.Body() > size/2 })
+	// At most 64 MiB may be here that is not durable, so by now some must be.
+	waitFor(t, "most of the fill", func() bool { return origin.Body() > size*3/4 })
 	if err := box.Kill(); err != nil {
 		t.Fatal(err)
 	}
