@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -252,7 +253,8 @@ func TestEvictedBeforeTheFirstByte(t *testing.T) {
 		evicted <- b.store.Evict(b.store.List()[0].Num)
 	}()
 	r := b.get(s.URL + "/x")
-	if err := <-evicted; err != nil || r.StatusCode != 200 || !bytes.Equal(r.body, body) {
+	// The request that comes again may be the one that removes what is left.
+	if err := <-evicted; err != nil && !errors.Is(err, cache.ErrNotFound) || r.StatusCode != 200 || !bytes.Equal(r.body, body) {
 		t.Errorf("%d, %d bytes, %s; evicted: %v", r.StatusCode, len(r.body), r.status(), err)
 	}
 }
