@@ -242,7 +242,7 @@ func (c *Caster) report(a Agent, r Report) {
 	}
 	for i := range c.ended {
 		if e := &c.ended[i]; e.ID == r.ID {
-			if n := tally(&e.Receivers, a, r); n > 0 {
+			if n := tally(&e.Receivers, a, r, time.Now()); n > 0 {
 				c.store.CountServed(e.Object, "multicast", n)
 			}
 			return

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"net/netip"
 	"net/url"
 	"strconv"
 	"strings"
@@ -183,6 +184,9 @@ func (d *Desk) asAgent(serve func(Agent, *http.Request, []byte) (any, error)) fu
 		a, err := d.roster.check(norm.NodeID(n), token)
 		if err != nil {
 			return nil, err
+		}
+		if from, err := netip.ParseAddrPort(r.RemoteAddr); err == nil {
+			d.roster.hear(a.Node, from.Addr().Unmap(), time.Now())
 		}
 		return serve(a, r, body)
 	}

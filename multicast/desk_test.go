@@ -7,6 +7,7 @@ import (
 	"errors"
 	"net/http"
 	"net/http/httptest"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"strings"
@@ -220,8 +221,13 @@ func TestEnrolmentOverTLS(t *testing.T) {
 		t.Errorf("the enrolled agent was not let in: %v", err)
 	}
 
+	kept := b.roster.List()[0]
+	if kept.Heard.IsZero() || !kept.Address.IsLoopback() {
+		t.Errorf("the agent asked, and was heard at %v from %v", kept.Heard, kept.Address)
+	}
+	kept.Heard, kept.Address = time.Time{}, netip.Addr{} // of this run alone
 	reopened, err := OpenRoster(b.roster.path)
-	if err != nil || len(reopened.List()) != 1 || reopened.List()[0] != b.roster.List()[0] {
+	if err != nil || len(reopened.List()) != 1 || reopened.List()[0] != kept {
 		t.Errorf("the roster was read back as %+v, %v", reopened, err)
 	}
 	if err := b.roster.Revoke(first.Node()); err != nil {

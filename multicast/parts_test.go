@@ -216,7 +216,7 @@ func TestTallyBoundsWhatAgentsSay(t *testing.T) {
 		{Report{ID: id, State: stateLeft, Received: 1 << 40}, 40},
 		{Report{ID: id, State: stateLeft, Received: -5}, 0},
 	} {
-		if fresh := tally(&list, Agent{Node: 5, Name: "x"}, c.r); fresh != c.fresh {
+		if fresh := tally(&list, Agent{Node: 5, Name: "x"}, c.r, time.Now()); fresh != c.fresh {
 			t.Errorf("report %d counted %d bytes, want %d", i, fresh, c.fresh)
 		}
 	}

@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"net/netip"
 	"os"
 	"slices"
 	"strings"
@@ -68,6 +69,10 @@ type Agent struct {
 	Name     string      `json:"name"`
 	Enrolled time.Time   `json:"enrolled"`
 	Secret   Secret      `json:"key"`
+	// Heard is when the agent last asked the desk for anything, and Address
+	// where it did so from; both since the box's start.
+	Heard   time.Time  `json:"-"`
+	Address netip.Addr `json:"-"`
 }
 
 // Errors of enrolment.
@@ -245,6 +250,16 @@ func (r *Roster) Get(node norm.NodeID) (Agent, bool) {
 	defer r.mu.Unlock()
 	a, ok := r.agents[node]
 	return a, ok
+}
+
+// hear notes that an agent has asked for something.
+func (r *Roster) hear(node norm.NodeID, from netip.Addr, now time.Time) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if a, ok := r.agents[node]; ok {
+		a.Heard, a.Address = now, from
+		r.agents[node] = a
+	}
 }
 
 // List gives all agents by node id.

@@ -57,7 +57,7 @@ func (s *session) count() (expected, joined, open, late int) {
 // report takes what an agent says of its part in the session.
 func (s *session) report(a Agent, r Report) {
 	s.mu.Lock()
-	fresh := tally(&s.figures.Receivers, a, r)
+	fresh := tally(&s.figures.Receivers, a, r, time.Now())
 	s.mu.Unlock()
 	s.c.store.CountServed(s.info.Num, "multicast", fresh)
 	s.wake()
@@ -105,6 +105,11 @@ func (s *session) publish() {
 		for i := range f.Receivers {
 			if one := &f.Receivers[i]; one.Node == r.Node {
 				one.Nacks = r.Nacks
+				for _, at := range []time.Time{r.LastNack, r.LastAck} {
+					if at.After(one.Heard) {
+						one.Heard = at
+					}
+				}
 				if r.HasLoss && one.State == stateJoined {
 					one.Loss = r.Loss
 				}

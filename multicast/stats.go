@@ -57,6 +57,8 @@ type ReceiverStats struct {
 	Late bool `json:"late,omitempty"`
 	// Loss is the fraction of packets lost, 0 to 1, as the agent last said.
 	Loss float64 `json:"loss"`
+	// Heard is when it last said anything.
+	Heard time.Time `json:"heard,omitzero"`
 	// Nacks is how many NACKs it sent.
 	Nacks uint64 `json:"nacks"`
 	// Received counts object bytes that it took from the session, Missing those

@@ -123,7 +123,7 @@ func (c casts) List() []admin.Cast {
 		}
 		for _, r := range s.Receivers {
 			cast.Receivers = append(cast.Receivers, admin.Receiver{
-				Node: nodeText(r.Node), Name: r.Name, State: r.State, Loss: r.Loss,
+				Node: nodeText(r.Node), Name: r.Name, State: r.State, Loss: r.Loss, LastHeard: r.Heard,
 				CompletePercent: 100 * float64(r.Received) / float64(max(s.Size, 1)),
 			})
 		}
@@ -143,7 +143,11 @@ type agents struct {
 func (a agents) List() []admin.Agent {
 	var list []admin.Agent
 	for _, e := range a.roster.List() {
-		list = append(list, admin.Agent{Node: nodeText(e.Node), Name: e.Name, Enrolled: e.Enrolled})
+		agent := admin.Agent{Node: nodeText(e.Node), Name: e.Name, Enrolled: e.Enrolled, LastHeard: e.Heard}
+		if e.Address.IsValid() {
+			agent.Address = e.Address.String()
+		}
+		list = append(list, agent)
 	}
 	return list
 }
