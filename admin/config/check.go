@@ -37,6 +37,7 @@ func (p Proxy) check(f *Faults) {
 			f.add(0, "proxy.advertise", "%q is not host:port, such as \"192.168.1.2:3142\"", clip([]byte(p.Advertise)))
 		}
 	}
+	hostNames(f, "proxy.names", p.Names)
 	networks(f, "proxy.clients", p.Clients)
 	for _, d := range p.AllowDestinations {
 		networks(f, "proxy.allow_destinations", []netip.Prefix{d.Prefix})
@@ -45,11 +46,8 @@ func (p Proxy) check(f *Faults) {
 
 func (a Admin) check(f *Faults) {
 	listenable(f, "admin.listen", a.Listen)
-	for _, name := range a.Names {
-		if !hostName(name) {
-			f.add(0, "admin.names", "%q is not a host name (without port)", clip([]byte(name)))
-		}
-	}
+	hostNames(f, "admin.names", a.Names)
+
 	if d := time.Duration(a.Session); d < time.Minute || d > 30*24*time.Hour {
 		f.add(0, "admin.session", "%v is not between 1m and 720h", d)
 	}
@@ -167,6 +165,15 @@ func isAddr(s string) bool {
 func portNumber(s string, least int) bool {
 	n, err := strconv.ParseUint(s, 10, 16)
 	return err == nil && int(n) >= least
+}
+
+// hostNames checks a list of host names.
+func hostNames(f *Faults, key string, names []string) {
+	for _, name := range names {
+		if !hostName(name) {
+			f.add(0, key, "%q is not a host name (without port)", clip([]byte(name)))
+		}
+	}
 }
 
 // hostName accepts letters, digits, hyphens and dots (RFC 1123 §2.1).

@@ -36,6 +36,8 @@ type Proxy struct {
 	// Advertise is host:port. Empty: the address of the connection, or one of
 	// the box's own.
 	Advertise string `toml:"advertise" comment:"host:port under which the LAN knows this box; empty: found out."`
+	// Names are public host names of the box, for /get/ and /o/.
+	Names []string `toml:"names" comment:"Public host names of the box, beside its addresses and names of private domains."`
 	// Clients are networks. Empty: loopback, link-local, private, ULA and
 	// directly connected ones.
 	Clients []netip.Prefix `toml:"clients" comment:"Networks that may use the proxy; empty: private and directly connected ones."`
@@ -118,7 +120,7 @@ type Log struct {
 func Default() Config {
 	return Config{
 		Version: Version,
-		Proxy:   Proxy{Listen: "127.0.0.1:3142", Clients: []netip.Prefix{}, AllowDestinations: []Destination{}},
+		Proxy:   Proxy{Listen: "127.0.0.1:3142", Names: []string{}, Clients: []netip.Prefix{}, AllowDestinations: []Destination{}},
 		Admin:   Admin{Listen: "127.0.0.1:8080", Names: []string{}, Session: Duration(12 * time.Hour)},
 		Store:   Store{Dir: "./var", MaxBytes: 50e9, MinFree: 256 << 20},
 		Peering: Peering{Enabled: true, Listen: ":6881", MaxConnections: 20, Upload: 20e6, LAN: []netip.Prefix{}},

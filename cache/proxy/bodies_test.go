@@ -197,7 +197,8 @@ func TestEveryWriteHasADeadline(t *testing.T) {
 	}
 	defer rd.Close()
 	d := &deadlines{ResponseRecorder: httptest.NewRecorder()}
-	if n, err := stream(t.Context(), d, rd, content.Range{End: int64(len(body))}); err != nil || n != int64(len(body)) || !bytes.Equal(d.Body.Bytes(), body) {
+	var n int64
+	if err := stream(t.Context(), d, rd, content.Range{End: int64(len(body))}, func(step int64) { n += step }); err != nil || n != int64(len(body)) || !bytes.Equal(d.Body.Bytes(), body) {
 		t.Errorf("%d bytes, %v", n, err)
 	}
 	through := &deadlines{ResponseRecorder: httptest.NewRecorder()}

@@ -25,6 +25,8 @@ func (s *Server) local(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	switch {
+	case (strings.HasPrefix(raw, "/get/") || strings.HasPrefix(raw, "/o/")) && !s.isMine(r):
+		s.fail(w, r, &fault{status: http.StatusMisdirectedRequest, why: "this box is not called " + quote(r.Host) + "; use its address, or name it in proxy.names"})
 	case strings.HasPrefix(raw, "/get/"):
 		s.explicit(w, r)
 	case strings.HasPrefix(raw, "/o/"):

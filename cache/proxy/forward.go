@@ -202,9 +202,7 @@ func (s *Server) sendFound(w http.ResponseWriter, r *http.Request, a *answer, ed
 	if rd == nil {
 		return nil
 	}
-	n, err := p.send(r.Context(), w, rd)
-	s.served(r, f, n)
-	if err != nil {
+	if err := p.send(r.Context(), w, rd, func(n int64) { s.served(r, f, n) }); err != nil {
 		s.brokeOff(f, err)
 		panic(http.ErrAbortHandler) // a short body must not look whole
 	}
@@ -314,17 +312,17 @@ func (p *plan) finish() {
 	}
 }
 
-// send sends the bytes.
-func (p *plan) send(ctx context.Context, w http.ResponseWriter, rd *cache.Reader) (sent int64, err error) {
+// send sends the bytes, and tells sent of each step as it is taken.
+func (p *plan) send(ctx context.Context, w http.ResponseWriter, rd *cache.Reader, sent func(int64)) error {
 	switch {
 	case p.size < 0:
-		return stream(ctx, w, rd, content.Range{End: math.MaxInt64})
+		return stream(ctx, w, rd, content.Range{End: math.MaxInt64}, sent)
 	case len(p.ranges) == 0:
-		return stream(ctx, w, rd, content.Range{End: p.size})
+		return stream(ctx, w, rd, content.Range{End: p.size}, sent)
 	case len(p.ranges) == 1:
-		return stream(ctx, w, rd, span(p.ranges[0]))
+		return stream(ctx, w, rd, span(p.ranges[0]), sent)
 	}
-	return p.sendParts(ctx, w, rd)
+	return p.sendParts(ctx, w, rd, sent)
 }
 
 func span(r httpcache.Range) content.Range {
@@ -341,28 +339,28 @@ const (
 // stream sends the bytes of rng as they become readable, and flushes before it
 // waits: net/http keeps small writes back. An End of math.MaxInt64 stands for
 // the end that will only show.
-func stream(ctx context.Context, w http.ResponseWriter, rd *cache.Reader, rng content.Range) (sent int64, err error) {
+func stream(ctx context.Context, w http.ResponseWriter, rd *cache.Reader, rng content.Range, sent func(int64)) error {
 	flush := http.NewResponseController(w)
-	for off := rng.Off; off < rng.End; off = rng.Off + sent {
+	for off := rng.Off; off < rng.End; {
 		end, err := rd.Wait(ctx, off)
 		if err == io.EOF && rng.End == math.MaxInt64 {
-			return sent, nil
+			return nil
 		}
 		if err != nil {
-			return sent, err
+			return err
 		}
 		_ = flush.SetWriteDeadline(time.Now().Add(stall))
 		n, err := rd.WriteRange(ctx, w, content.Range{Off: off, End: min(end, rng.End, off+stride)})
-		sent += n
+		sent(n)
 		if err != nil {
-			return sent, err
+			return err
 		}
-		if off+n == rng.End {
+		if off += n; off == rng.End {
 			break
 		}
 		if err := flush.Flush(); err != nil {
-			return sent, err
+			return err
 		}
 	}
-	return sent, nil
+	return nil
 }

@@ -33,18 +33,16 @@ func (p *plan) multipart() (length int64) {
 }
 
 // sendParts sends what multipart prepared.
-func (p *plan) sendParts(ctx context.Context, w http.ResponseWriter, rd *cache.Reader) (sent int64, err error) {
+func (p *plan) sendParts(ctx context.Context, w http.ResponseWriter, rd *cache.Reader, sent func(int64)) error {
 	for i, head := range p.parts {
 		n, err := w.Write(head)
-		sent += int64(n)
+		sent(int64(n))
 		if err != nil || i == len(p.ranges) {
-			return sent, err
+			return err
 		}
-		m, err := stream(ctx, w, rd, span(p.ranges[i]))
-		sent += m
-		if err != nil {
-			return sent, fmt.Errorf("send part %d: %w", i, err)
+		if err := stream(ctx, w, rd, span(p.ranges[i]), sent); err != nil {
+			return fmt.Errorf("send part %d: %w", i, err)
 		}
 	}
-	return sent, io.ErrUnexpectedEOF // not reached: the last part has no range
+	return io.ErrUnexpectedEOF // not reached: the last part has no range
 }

@@ -50,6 +50,9 @@ type Config struct {
 	// Address is the host:port under which clients reach the listener, for the
 	// PAC file; "" means the address that the client's connection came to.
 	Address string
+	// Names are host names of the box beside its addresses, names without a dot
+	// and names of private domains, under which /get/ and /o/ answer.
+	Names []string
 	// Name is the box's pseudonym in Via; "" means "cistern".
 	Name string
 	// Clients are the networks whose hosts may use the proxy; empty means
