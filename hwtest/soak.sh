@@ -15,21 +15,24 @@ story() { # name of the part, pattern of tests
 demo() {
   CGO_ENABLED=0 go build -trimpath -o bin/ ./hwtest/demo && bin/demo lan --size "${SIZE:-200MB}" --bin bin || fail=1
 }
-crash() {
-  CISTERN_CRASH_ROUNDS=200 go test -count=1 -timeout 9m -v ./cache -run 'Crash' 2>&1 | grep -E 'rounds|^ok|FAIL' || fail=1
+crash() { # kill -9 of the store, 200 rounds
+  local out
+  out=$(CISTERN_CRASH_ROUNDS=200 go test -count=1 -timeout 9m -v ./cache -run 'TestCrash' 2>&1) || fail=1
+  echo "$out" | grep -E 'round|^ok|FAIL'
 }
 
-parts=${*:-run.origin apt.install fill.kill input.bad store.crash demo}
+parts=${*:-run.origin apt.install fill.kill torrent.clients input.bad store.crash demo}
 for part in $parts; do
   echo "== $part"
   case $part in
     run.origin) story "$part" 'TestSecondAnswerDoesNotTouchTheOrigin' ;;
     apt.install) story "$part" 'TestAptInstallsThroughTheBox' ;;
     fill.kill) story "$part" 'TestKillInTheMiddleOfAFill' ;;
+    torrent.clients) story "$part" 'TestTorrentClientsDrinkFromTheBox' ;;
     input.bad) story "$part" 'TestBadInput' ;;
     store.crash) crash ;;
     demo) demo ;;
-    *) echo "no such part: $part (run.origin apt.install fill.kill input.bad store.crash demo)"; exit 2 ;;
+    *) echo "no such part: $part (run.origin apt.install fill.kill torrent.clients input.bad store.crash demo)"; exit 2 ;;
   esac
 done
 exit $fail
