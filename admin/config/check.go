@@ -66,7 +66,9 @@ func (s Store) check(f *Faults) {
 }
 
 func (p Peering) check(f *Faults) {
-	listenable(f, "peering.listen", p.Listen)
+	if p.Listen != "" {
+		listenable(f, "peering.listen", p.Listen)
+	}
 	between(f, "peering.max_connections", p.MaxConnections, 1, 1000)
 	networks(f, "peering.lan", p.LAN)
 	if p.Upload < 0 {

@@ -70,8 +70,9 @@ type Store struct {
 // Peering is the box's one BitTorrent client.
 type Peering struct {
 	Enabled bool `toml:"enabled" comment:"Whether torrents can be added and are served."`
-	// Listen is address:port, for TCP and uTP.
-	Listen string `toml:"listen" comment:"Where peers connect, by TCP and uTP."`
+	// Listen is address:port, for TCP and uTP. Empty: port 6881 of the proxy's
+	// address, so that a box on loopback opens nothing to the network.
+	Listen string `toml:"listen" comment:"Where peers connect, by TCP and uTP; empty: port 6881 of the proxy's address."`
 	// MaxConnections to peers outside the LAN, 1 to 1000, all swarms together.
 	MaxConnections int `toml:"max_connections" comment:"Peer connections to the outside, all swarms together."`
 	// Upload to peers outside the LAN; 0: unlimited.
@@ -123,7 +124,7 @@ func Default() Config {
 		Proxy:   Proxy{Listen: "127.0.0.1:3142", Names: []string{}, Clients: []netip.Prefix{}, AllowDestinations: []Destination{}},
 		Admin:   Admin{Listen: "127.0.0.1:8080", Names: []string{}, Session: Duration(12 * time.Hour)},
 		Store:   Store{Dir: "./var", MaxBytes: 50e9, MinFree: 256 << 20},
-		Peering: Peering{Enabled: true, Listen: ":6881", MaxConnections: 20, Upload: 20e6, LAN: []netip.Prefix{}},
+		Peering: Peering{Enabled: true, MaxConnections: 20, Upload: 20e6, LAN: []netip.Prefix{}},
 		Multicast: Multicast{
 			Interfaces: []string{}, Mode: "ssm", Port: 6003, TTL: 1, Rate: 100e6, MinSize: 1 << 20, MinAgents: 2,
 		},

@@ -34,11 +34,20 @@ func proxyConfig(cfg config.Proxy, dialer *origin.Dialer, desk http.Handler, cer
 
 func swarmConfig(cfg config.Config, address string) peering.Config {
 	return peering.Config{
-		Dir: filepath.Join(cfg.Store.Dir, "torrents"), Listen: cfg.Peering.Listen,
+		Dir: filepath.Join(cfg.Store.Dir, "torrents"), Listen: peerAddress(cfg),
 		MaxConnections: cfg.Peering.MaxConnections, UploadRate: uploadRate(cfg.Peering.Upload),
 		LAN: lanNetworks(cfg.Peering.LAN), DHT: cfg.Peering.DHT, LocalDiscovery: cfg.Peering.Discovery != "",
 		LocalDiscoveryInterface: cfg.Peering.Discovery, BoxURL: "http://" + address,
 	}
+}
+
+// peerAddress is where peers connect: where clients do, unless it is named.
+func peerAddress(cfg config.Config) string {
+	host, _, err := net.SplitHostPort(cfg.Proxy.Listen)
+	if cfg.Peering.Listen != "" || err != nil {
+		return cfg.Peering.Listen
+	}
+	return net.JoinHostPort(host, "6881")
 }
 
 // uploadRate turns bits a second with 0 for "no bound" into what peering takes.

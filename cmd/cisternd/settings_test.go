@@ -66,3 +66,20 @@ func TestAdvertised(t *testing.T) {
 		}
 	}
 }
+
+// TestPeerAddress: peers connect where clients do, so that a box on loopback
+// opens nothing to the network.
+func TestPeerAddress(t *testing.T) {
+	for _, c := range []struct{ proxy, peering, want string }{
+		{"127.0.0.1:3142", "", "127.0.0.1:6881"},
+		{":3142", "", ":6881"},
+		{"[fd00::1]:3142", "", "[fd00::1]:6881"},
+		{"127.0.0.1:3142", ":7000", ":7000"},
+	} {
+		cfg := config.Default()
+		cfg.Proxy.Listen, cfg.Peering.Listen = c.proxy, c.peering
+		if got := peerAddress(cfg); got != c.want {
+			t.Errorf("proxy %q, peering %q: %q, want %q", c.proxy, c.peering, got, c.want)
+		}
+	}
+}
