@@ -43,6 +43,9 @@ func StartBox(ctx context.Context, host *lab.Host, bin, data, config string) (*B
 	}
 	b := &Box{Host: host, Data: data, Bin: bin}
 	b.Process = host.Command(filepath.Join(bin, "cisternd"), "--config", file, "--data", data)
+	// Up to 64 MiB may have to reach the disk before the box ends, and a shared
+	// disk can be slow.
+	b.Process.Grace = 30 * time.Second
 	if err := b.Process.Start(ctx); err != nil {
 		return nil, err
 	}
