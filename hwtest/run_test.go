@@ -18,6 +18,7 @@ import (
 
 // TestSecondAnswerDoesNotTouchTheOrigin is `make run DEMO=1` and two curls.
 func TestSecondAnswerDoesNotTouchTheOrigin(t *testing.T) {
+	t.TempDir() // the first call says when all go: after the lab has stopped what runs in them
 	l := lab.Test(t)
 	host := l.Host("machine")
 	host.Join(l.Switch("none", lab.SwitchConfig{Prefixes: []string{"10.0.0.0/24"}}), lab.LinkConfig{})

@@ -31,6 +31,7 @@ func newScene(t *testing.T) *scene {
 	if _, err := os.Stat(filepath.Join(bin, "cisternd")); err != nil {
 		t.Fatalf("the box is not built (make build): %v", err)
 	}
+	t.TempDir() // the first call says when all go: after the lab has stopped what runs in them
 	s := &scene{lab: lab.Test(t), config: "version = 1\n[proxy]\nlisten = \"0.0.0.0:" + actors.ProxyPort + "\"\n[multicast]\ninterfaces = []\n"}
 	wan := s.lab.Switch("wan", lab.SwitchConfig{Prefixes: []string{"203.0.113.0/24"}})
 	lan := s.lab.Switch("lan", lab.SwitchConfig{Prefixes: []string{"10.0.0.0/24"}, Gateways: []string{"10.0.0.1"}})
