@@ -208,10 +208,6 @@ func (f *Fill) write(p []byte, off int64) (int, error) {
 // ReadAt implements content.Sink.
 func (f *Fill) ReadAt(p []byte, off int64) (int, error) { return f.blob.body.ReadAt(p, off) }
 
-// Drop implements content.Sink. What was not accepted was never counted, so the
-// next write goes over it.
-func (f *Fill) Drop(content.Range) {}
-
 // accept takes the bytes of r from a Source. Without a layer they are readable
 // at once; with one, each block when it is whole and proved.
 func (f *Fill) accept(r content.Range, source string) error {

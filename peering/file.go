@@ -182,15 +182,6 @@ func (f *file) accepted(n int64) {
 	}
 }
 
-// drop forgets bytes of a piece that failed its hash.
-func (f *file) drop(r content.Range) {
-	f.gate.RLock()
-	defer f.gate.RUnlock()
-	if f.sink != nil {
-		f.sink.Drop(r)
-	}
-}
-
 // readAt reads bytes back, also those not accepted yet.
 func (f *file) readAt(p []byte, off int64) (int, error) {
 	if f.pad {

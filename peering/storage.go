@@ -154,13 +154,9 @@ func (p *piece) MarkComplete() error {
 	return nil
 }
 
-// MarkNotComplete forgets a piece whose hash was wrong.
-func (p *piece) MarkNotComplete() error {
-	for _, s := range p.layout.piece(p.index) {
-		p.files[s.file].drop(s.r)
-	}
-	return nil
-}
+// MarkNotComplete is told of a piece whose hash was wrong. It was never
+// accepted, so its bytes count for nothing and are written over.
+func (p *piece) MarkNotComplete() error { return nil }
 
 // Completion says what is known of the piece: always all there is to know.
 func (p *piece) Completion() storage.Completion {

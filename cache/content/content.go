@@ -117,7 +117,7 @@ type Sink interface {
 	// signal may stand for several. Sources that never look again may ignore it.
 	Wanted() <-chan struct{}
 	// WriteAt stores bytes without letting readers see them. Bytes already
-	// accepted are left as they are.
+	// accepted are left as they are; others may be written again.
 	io.WriterAt
 	// ReadAt reads bytes back that were written or accepted.
 	io.ReaderAt
@@ -126,8 +126,6 @@ type Sink interface {
 	// (wrapped) if the object's Layer refutes a block; that block is then missing
 	// again. It blocks while the disk is behind.
 	Accept(r Range) error
-	// Drop forgets what was written but not accepted in r.
-	Drop(r Range)
 }
 
 // Offer is what a way in answers when it is asked for a name: the head of the

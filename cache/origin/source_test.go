@@ -229,7 +229,6 @@ func (s *wanting) Wanted() <-chan struct{} {
 }
 func (s *wanting) WriteAt(p []byte, _ int64) (int, error) { return len(p), nil }
 func (s *wanting) ReadAt(p []byte, _ int64) (int, error)  { return len(p), nil }
-func (s *wanting) Drop(content.Range)                     {}
 func (s *wanting) Accept(r content.Range) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -300,12 +300,3 @@ func (s *Sink) refutes(i int64, b content.Range) bool {
 	leaves, err := content.HashLeaves(nil, bytes.NewReader(s.data[b.Off:b.End]))
 	return err != nil || content.BlockHash(leaves, s.size) != s.layer.Hashes[i]
 }
-
-// Drop implements content.Sink.
-func (s *Sink) Drop(r content.Range) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for _, gap := range s.accepted.Without(r) {
-		s.written.Remove(gap)
-	}
-}
