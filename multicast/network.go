@@ -42,6 +42,7 @@ type socketOptions struct {
 	ttl     int  // of multicast sent
 	buffer  int  // of the receiving side, in bytes; 0: the system's default
 	offload bool // let the kernel cut bursts into packets
+	replies bool // take what receivers say alone, where the system can tell
 }
 
 // conn is a UDP socket. send and receive may be called at the same time, each

@@ -114,7 +114,7 @@ func TestExtentsCoverTheObject(t *testing.T) {
 }
 
 func TestTrayGathersAndReadsBack(t *testing.T) {
-	data := noise(9, 3*traySize)
+	data := noise(9, 3*gatherSize)
 	sink := contenttest.NewSink(int64(len(data)), nil)
 	sink.Have(data[5000:6000], 5000)
 	const base = 1000
@@ -143,7 +143,7 @@ func TestTrayGathersAndReadsBack(t *testing.T) {
 	if sink.Accepted() != 1000 {
 		t.Errorf("%d bytes were handed on, want them gathered", sink.Accepted()-1000)
 	}
-	write(base+traySize, 1400) // the first ones go out
+	write(base+gatherSize, 1400) // the first ones go out
 	check(base, 2800, base+2800)
 	write(base+2800, 9000) // behind the buffer, over what was here
 	check(base, 2800+9000, base+2800+9000)

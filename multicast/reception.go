@@ -38,13 +38,13 @@ type reception struct {
 	sink   content.Sink
 	late   bool
 	rx, tx conn
+	answer answerer
 	pump   *pump
 	engine *norm.Receiver
 
 	trays   map[norm.ObjectKey]*tray
 	open    map[uint32]bool // extents of which something was missing
-	reply   []byte
-	lacked  int64 // bytes missing at the start
+	lacked  int64           // bytes missing at the start
 	refuted uint64
 	joined  time.Time
 	heard   time.Time // last packet of the session; zero if none
@@ -109,6 +109,7 @@ func newReception(ctx context.Context, c *Catcher, n announce.Notice, sink conte
 	if err != nil {
 		return nil, errors.Join(err, r.rx.close(), r.tx.close())
 	}
+	r.answer = answerer{engine: r.engine, conn: r.tx, group: n.Group}
 	r.leave, r.cancel = context.WithCancelCause(context.Background())
 	r.pump = startPump(r.rx, 8, 64, int(n.SegmentSize)+norm.PacketOverhead+64)
 	return r, nil
@@ -228,18 +229,8 @@ func (r *reception) take(b *batch) {
 
 // drive sends what the engine has to say and does what its events ask for.
 func (r *reception) drive(now time.Time) error {
-	for {
-		b, to := r.engine.Poll(now, r.reply[:0])
-		if len(b) == 0 {
-			break
-		}
-		r.reply = b
-		if !to.IsValid() {
-			to = r.notice.Group
-		}
-		if err := r.tx.send([][]byte{b}, to); err != nil {
-			return fmt.Errorf("send feedback: %w", err)
-		}
+	if err := r.answer.send(now); err != nil {
+		return err
 	}
 	for _, ev := range r.engine.Events() {
 		if err := r.event(ev); err != nil {

@@ -41,8 +41,7 @@ type session struct {
 	poke     chan struct{} // capacity 1: something under mu has changed
 
 	// The session's goroutine alone has these.
-	pace    *pacer
-	packets [][]byte // buffers of one burst
+	out     *burster
 	state   announce.State
 	added   uint32 // extents given to the sender
 	last    norm.ObjectID
@@ -108,10 +107,7 @@ func (s *session) open() (err error) {
 		return err
 	}
 	s.figures.Instance = s.sender.Instance()
-	for range burstPackets {
-		s.packets = append(s.packets, make([]byte, 0, cfg.SegmentSize+norm.PacketOverhead))
-	}
-	s.pace = newPacer(time.Now(), cfg.Rate, cap(s.packets[0])+headers(s.group.Addr())+lineOnly)
+	s.out = newBurster(time.Now(), s.sender, cfg.Rate, cfg.SegmentSize, s.group.Addr())
 	return nil
 }
 
@@ -255,18 +251,7 @@ func (s *session) transmit(now time.Time) {
 	if s.state == announce.Due && !s.closing {
 		return
 	}
-	over := headers(s.group.Addr()) + lineOnly
-	var burst [][]byte
-	for i := 0; i < burstPackets && s.pace.ready(now); i++ {
-		p := s.sender.Poll(now, s.packets[i][:0])
-		if len(p) == 0 {
-			break
-		}
-		s.pace.spend(len(p) + over)
-		s.packets[i] = p[:0]
-		burst = append(burst, p)
-	}
-	s.send(burst, s.group)
+	s.send(s.out.take(now), s.group)
 }
 
 // send sends packets on every interface and counts them once.
@@ -279,12 +264,8 @@ func (s *session) send(packets [][]byte, to netip.AddrPort) {
 			s.fail(fmt.Errorf("send to %s: %w", to, err))
 		}
 	}
-	var bytes int64
-	for _, p := range packets {
-		bytes += int64(len(p) + headers(to.Addr()))
-	}
 	s.mu.Lock()
-	s.figures.Wire += bytes
+	s.figures.Wire += frames(packets, to.Addr())
 	s.mu.Unlock()
 }
 
@@ -294,13 +275,8 @@ func (s *session) next(now time.Time) time.Time {
 		return now.Add(10 * time.Millisecond)
 	}
 	at := s.posted.Add(noticeOnAir)
-	if wake := s.sender.Wake(now); !wake.IsZero() {
-		if paced := s.pace.next(now); paced.After(wake) {
-			wake = paced
-		}
-		if wake.Before(at) {
-			at = wake
-		}
+	if wake := s.out.wake(now); !wake.IsZero() && wake.Before(at) {
+		return wake
 	}
 	return at
 }

@@ -82,8 +82,7 @@ func (s *session) applyRate() {
 	s.mu.Lock()
 	rate := s.rate
 	s.mu.Unlock()
-	s.pace.setRate(time.Now(), rate)
-	s.sender.SetRate(rate / 8)
+	s.out.setRate(time.Now(), rate)
 }
 
 // joinable reports whether a newcomer would still get most of the object.

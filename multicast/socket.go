@@ -10,6 +10,7 @@ import (
 	"sync/atomic"
 	"syscall"
 
+	"golang.org/x/net/bpf"
 	"golang.org/x/net/ipv4"
 	"golang.org/x/net/ipv6"
 )
@@ -80,6 +81,7 @@ type options interface {
 	JoinSourceSpecificGroup(ifi *net.Interface, group, source net.Addr) error
 	SetMulticastInterface(ifi *net.Interface) error
 	SetMulticastLoopback(on bool) error
+	SetBPF(filter []bpf.RawInstruction) error
 }
 
 // socket is a conn of the kernel.
@@ -166,7 +168,28 @@ func (kernel) join(iface string, group netip.AddrPort, sources []netip.Addr, opt
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("join %s on %s: %w", group, iface, err), s.close())
 	}
+	if opt.replies {
+		_ = s.takeReplies() // else the sender's own packets are sorted out later, at some cost
+	}
 	return s, nil
+}
+
+// takeReplies has the kernel drop NORM messages of senders, whose type is below
+// 4: a sender that listens to its group would get its own packets. The filter
+// sees a packet from its UDP header on.
+func (s *socket) takeReplies() error {
+	const udpHeader, senders = 8, 4
+	filter, err := bpf.Assemble([]bpf.Instruction{
+		bpf.LoadAbsolute{Off: udpHeader, Size: 1},
+		bpf.ALUOpConstant{Op: bpf.ALUOpAnd, Val: 15},
+		bpf.JumpIf{Cond: bpf.JumpGreaterOrEqual, Val: senders, SkipFalse: 1},
+		bpf.RetConstant{Val: 1 << 16},
+		bpf.RetConstant{Val: 0},
+	})
+	if err != nil {
+		return err
+	}
+	return s.SetBPF(filter)
 }
 
 func (s *socket) local() netip.AddrPort {

@@ -7,23 +7,17 @@ import (
 	"github.com/cistern-edge/cistern/cache/content"
 )
 
-// traySize is how many bytes of an extent are gathered before they are written.
-const traySize = 256 << 10
-
 // errTrayClosed says that the session is over and nothing is written any more.
 var errTrayClosed = errors.New("session is over")
 
-// tray is the norm.Sink of one extent. Symbols that come in order are gathered
-// into long writes; those that fill gaps behind are written at once. What is
-// written is accepted; the object's layer proves it.
+// tray is the norm.Sink of one extent. What is written is accepted; the
+// object's layer proves it.
 type tray struct {
 	sink    content.Sink
 	extent  content.Range
 	missing content.Ranges // of the object, when the session was joined
 
-	at     int64 // where the buffer begins in the object
-	buf    []byte
-	have   content.Ranges // of the object, in the buffer
+	gather gather
 	all    content.Ranges // of the object, written at any time
 	closed bool
 
@@ -32,7 +26,8 @@ type tray struct {
 }
 
 func newTray(sink content.Sink, extent content.Range) *tray {
-	t := &tray{sink: sink, extent: extent, at: extent.Off, buf: make([]byte, traySize)}
+	t := &tray{sink: sink, extent: extent}
+	t.gather = gather{write: t.write, read: sink.ReadAt, at: extent.Off}
 	for _, gap := range sink.Missing() {
 		t.missing.Add(gap.Clip(extent))
 	}
@@ -49,17 +44,10 @@ func (t *tray) WriteAt(p []byte, off int64) (int, error) {
 		return 0, t.err
 	case off < 0 || r.End > t.extent.End:
 		return 0, fmt.Errorf("write %s outside of extent %s", r, t.extent)
-	case r.Off < t.at || r.Len() > traySize:
-		t.all.Add(r)
-		return len(p), t.write(p, r)
-	case r.End > t.at+traySize:
-		if err := t.flush(); err != nil {
-			return 0, err
-		}
-		t.at = r.Off
 	}
-	copy(t.buf[r.Off-t.at:], p)
-	t.have.Add(r)
+	if err := t.gather.put(p, r); err != nil {
+		return 0, err
+	}
 	t.all.Add(r)
 	return len(p), nil
 }
@@ -77,13 +65,8 @@ func (t *tray) ReadAt(p []byte, off int64) (int, error) {
 		clear(p[gap.Off-r.Off : gap.End-r.Off])
 	}
 	for _, part := range t.all.Within(r) {
-		for _, in := range t.have.Within(part) {
-			copy(p[in.Off-r.Off:in.End-r.Off], t.buf[in.Off-t.at:])
-		}
-		for _, out := range t.have.Without(part) {
-			if n, err := t.sink.ReadAt(p[out.Off-r.Off:out.End-r.Off], out.Off); int64(n) < out.Len() {
-				return int(out.Off - r.Off + int64(n)), err
-			}
+		if n, err := t.gather.get(p[part.Off-r.Off:part.End-r.Off], part); int64(n) < part.Len() {
+			return int(part.Off-r.Off) + n, err
 		}
 	}
 	return len(p), nil
@@ -91,12 +74,9 @@ func (t *tray) ReadAt(p []byte, off int64) (int, error) {
 
 // flush writes what has been gathered.
 func (t *tray) flush() error {
-	for _, r := range t.have {
-		if err := t.write(t.buf[r.Off-t.at:r.End-t.at], r); err != nil {
-			return err
-		}
+	if err := t.gather.flush(); err != nil {
+		return err
 	}
-	t.have = t.have[:0]
 	return t.err
 }
 
