@@ -16,6 +16,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"github.com/alecthomas/kong"
 
@@ -56,6 +57,7 @@ type grammar struct {
 	Explain  explainCmd  `cmd:"" help:"Say what the box would do with a URL, and why."`
 	Snippets snippetsCmd `cmd:"" help:"Print DHCP option 252 lines for dnsmasq, Kea, ISC and OpenWrt."`
 	Agents   agentsCmd   `cmd:"" help:"List the enrolled agents, or revoke one."`
+	Norm     normCmd     `cmd:"" help:"Send and receive files by reliable multicast (RFC 5740), without a box."`
 }
 
 // session is what a command works with.
@@ -103,6 +105,9 @@ func Run(ctx context.Context, args []string, env Env) (code int) {
 }
 
 func (g *grammar) run(ctx context.Context, command *kong.Context, env Env) error {
+	if strings.HasPrefix(command.Command(), "norm ") {
+		return command.Run(&session{ctx: ctx, env: env, json: g.JSON})
+	}
 	token, err := client.FindToken(g.Token, env.Getenv, g.Data, g.Box)
 	if err != nil {
 		return err
