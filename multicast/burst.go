@@ -12,14 +12,14 @@ import (
 type burster struct {
 	sender  *norm.Sender
 	pace    *pacer
-	over    int // bytes that a packet takes on the line beyond itself
+	over    int // bytes that a packet takes beyond itself
 	packets [][]byte
 }
 
-// newBurster paces segments of the given size to a group at rate bits per
-// second.
-func newBurster(now time.Time, sender *norm.Sender, rate int64, segment int, group netip.Addr) *burster {
-	b := &burster{sender: sender, over: headers(group) + lineOnly}
+// newBurster paces segments of the given size at rate bits per second, in which
+// over bytes are counted for each packet beside its own.
+func newBurster(now time.Time, sender *norm.Sender, rate int64, segment, over int) *burster {
+	b := &burster{sender: sender, over: over}
 	for range burstPackets {
 		b.packets = append(b.packets, make([]byte, 0, segment+norm.PacketOverhead))
 	}

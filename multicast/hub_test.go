@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"slices"
 	"sync"
+	"time"
 )
 
 // hub is a LAN in memory: what is sent arrives at once, or is lost by the dice
@@ -45,6 +46,8 @@ type hubHost struct {
 
 func (m *hubHost) address(string, netip.Addr) (netip.Addr, error) { return m.addr, nil }
 func (m *hubHost) facing(netip.Addr) (string, error)              { return "lan", nil }
+
+func (m *hubHost) nap(d time.Duration) { time.Sleep(d) }
 
 func (m *hubHost) transmit(string, netip.Addr, socketOptions) (conn, error) {
 	m.hub.mu.Lock()

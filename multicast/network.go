@@ -2,6 +2,7 @@ package multicast
 
 import (
 	"net/netip"
+	"time"
 )
 
 // Bytes that a UDP datagram costs beyond its payload. What an interface counts
@@ -32,6 +33,8 @@ type network interface {
 	// transmit opens a socket that sends from an interface's address, to groups
 	// and to hosts, and receives what is sent to it.
 	transmit(iface string, group netip.Addr, opt socketOptions) (conn, error)
+	// nap sleeps for a short time, as exactly as it can.
+	nap(time.Duration)
 	// join opens a socket that receives what is sent to a group on an interface,
 	// by the sources alone if any are given.
 	join(iface string, group netip.AddrPort, sources []netip.Addr, opt socketOptions) (conn, error)

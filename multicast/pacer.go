@@ -2,15 +2,12 @@ package multicast
 
 import "time"
 
-// Bounds of a burst: more packets at once than this overflow small switches.
-const (
-	burstPackets = 16
-	burstTime    = time.Millisecond
-)
+// burstPackets bounds a burst: more packets at once overflow small switches.
+const burstPackets = 16
 
 // What a sender that was woken late may make up for, and how fast.
 const (
-	creditTime = 5 * time.Millisecond
+	creditTime = 20 * time.Millisecond
 	peakFactor = 2
 )
 
@@ -27,10 +24,9 @@ func (b *bucket) until(want float64) time.Duration {
 	return time.Duration((want-b.level)/b.rate*float64(time.Second)) + time.Microsecond
 }
 
-// pacer is two token buckets over whole Ethernet frames. One keeps the rate; it
-// holds what is due in 5 ms, so that a late wake-up costs nothing. The other
-// keeps bursts short: 16 frames or what the rate gives in a millisecond,
-// whichever is more, and never more than twice the rate.
+// pacer is two token buckets over Ethernet frames. One keeps the rate; it holds
+// what is due in 20 ms, so that a late wake-up costs nothing. The other keeps
+// bursts short: 16 frames at once, and never more than twice the rate.
 type pacer struct {
 	frame      float64 // bytes of the largest
 	last       time.Time
@@ -49,7 +45,7 @@ func newPacer(now time.Time, rate int64, frame int) *pacer {
 func (p *pacer) setRate(now time.Time, rate int64) {
 	p.refill(now)
 	bytes := float64(rate) / 8
-	burst := max(burstPackets*p.frame, bytes*burstTime.Seconds())
+	burst := burstPackets * p.frame
 	p.mean.rate, p.mean.depth = bytes, max(burst, bytes*creditTime.Seconds())
 	p.peak.rate, p.peak.depth = peakFactor*bytes, burst
 }
@@ -74,10 +70,10 @@ func (p *pacer) spend(bytes int) {
 	p.peak.level -= float64(bytes)
 }
 
-// next is when there will be enough for half a burst, so that the sender wakes
-// seldom and sends several packets at once.
+// next is when there will be enough for a burst, so that the sender wakes as
+// seldom as it can.
 func (p *pacer) next(now time.Time) time.Time {
 	p.refill(now)
-	want := p.peak.depth / 2
+	want := p.peak.depth
 	return now.Add(max(p.mean.until(want), p.peak.until(want)))
 }

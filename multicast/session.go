@@ -107,7 +107,7 @@ func (s *session) open() (err error) {
 		return err
 	}
 	s.figures.Instance = s.sender.Instance()
-	s.out = newBurster(time.Now(), s.sender, cfg.Rate, cfg.SegmentSize, s.group.Addr())
+	s.out = newBurster(time.Now(), s.sender, cfg.Rate, cfg.SegmentSize, headers(s.group.Addr())+lineOnly)
 	return nil
 }
 
@@ -145,14 +145,13 @@ func (s *session) listen(c conn) {
 // run casts the object. It returns when the session is over.
 func (s *session) run(ctx context.Context) {
 	s.c.log.Info("session began", "object", s.info.Num, "title", s.info.Title, "group", s.group, "bytes", s.info.ID.Size)
-	timer := time.NewTimer(0)
-	defer timer.Stop()
+	alarm := newAlarm(s.c.net.nap)
+	defer alarm.stop()
 	for !s.closed {
 		now := time.Now()
 		s.advance(now)
 		s.transmit(now)
 		s.handleEvents(now)
-		timer.Reset(time.Until(s.next(now)))
 		select {
 		case <-ctx.Done():
 			s.hangUp()
@@ -161,7 +160,7 @@ func (s *session) run(ctx context.Context) {
 			s.drainFeedback()
 		case <-s.poke:
 			s.applyRate()
-		case <-timer.C:
+		case <-alarm.at(s.next(now)):
 		}
 	}
 	s.state = announce.Ended

@@ -3,6 +3,7 @@ package multicast
 import (
 	"encoding/binary"
 	"errors"
+	"time"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -35,6 +36,12 @@ func prepare(fd uintptr, buffer int) error {
 		err = errors.Join(err, unix.SetsockoptInt(s, unix.SOL_SOCKET, unix.SO_RCVBUF, buffer))
 	}
 	return err
+}
+
+// nap sleeps as exactly as the kernel can, some 50 µs. A signal may end it early.
+func (kernel) nap(d time.Duration) {
+	t := unix.NsecToTimespec(d.Nanoseconds())
+	_ = unix.Nanosleep(&t, nil)
 }
 
 // segmentControl is the control message that has a burst cut into packets of

@@ -2,6 +2,8 @@
 
 package multicast
 
+import "time"
+
 const (
 	bindsGroups = false
 	segments    = false
@@ -9,6 +11,8 @@ const (
 )
 
 func prepare(uintptr, int) error { return nil }
+
+func (kernel) nap(d time.Duration) { time.Sleep(d) }
 
 // segmentControl is nil: bursts are not offloaded here.
 func segmentControl(int) []byte { return nil }

@@ -30,8 +30,9 @@ type FileSenderConfig struct {
 	Ackers []norm.NodeID
 	// TTL is how many routers a packet may pass, plus one, 1 to 255 (1).
 	TTL int
-	// Rate is in bits per second of whole Ethernet frames: preamble, header,
-	// check sequence and gap included; at least 100,000 (100 Mbit/s).
+	// Rate is in bits per second of Ethernet frames as an interface counts
+	// them, headers included; at least 100,000 (100 Mbit/s). On the line each
+	// takes 24 bytes more.
 	Rate int64
 	// SegmentSize is the payload of a data packet in bytes, 64 to 8192 (1400).
 	SegmentSize int

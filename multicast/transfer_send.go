@@ -110,7 +110,7 @@ func (s *FileSender) prepare() (err error) {
 		return err
 	}
 	s.began = time.Now()
-	s.out = newBurster(s.began, s.sender, cfg.Rate, cfg.SegmentSize, cfg.Group.Addr())
+	s.out = newBurster(s.began, s.sender, cfg.Rate, cfg.SegmentSize, headers(cfg.Group.Addr()))
 	return nil
 }
 
@@ -169,8 +169,8 @@ func (s *FileSender) missing() (nodes []norm.NodeID) {
 // loop drives the engine until the session is closed.
 func (s *FileSender) loop(ctx context.Context, direct, shared *pump) error {
 	s.log.Info("transfer began", "group", s.cfg.Group, "bytes", s.figures.Size)
-	timer := time.NewTimer(0)
-	defer timer.Stop()
+	alarm := newAlarm(s.net.nap)
+	defer alarm.stop()
 	for {
 		now := time.Now()
 		if packets := s.out.take(now); len(packets) > 0 {
@@ -184,7 +184,6 @@ func (s *FileSender) loop(ctx context.Context, direct, shared *pump) error {
 		if s.closed {
 			break
 		}
-		timer.Reset(time.Until(s.next(now)))
 		select {
 		case <-ctx.Done():
 			return s.hangUp(context.Cause(ctx))
@@ -192,7 +191,7 @@ func (s *FileSender) loop(ctx context.Context, direct, shared *pump) error {
 			s.hear(b, direct, true)
 		case b := <-shared.full:
 			s.hear(b, shared, false)
-		case <-timer.C:
+		case <-alarm.at(s.next(now)):
 		}
 	}
 	s.publish(time.Now())
