@@ -23,7 +23,7 @@ type normSendCmd struct {
 	Files      []string      `arg:"" name:"file" help:"Files to send." type:"existingfile"`
 	Group      string        `help:"Multicast address and port." required:"" placeholder:"ADDR:PORT"`
 	Interface  string        `help:"Interface to send on." required:"" placeholder:"NAME"`
-	Rate       config.Rate   `help:"Rate of whole Ethernet frames on the line." default:"100Mbit"`
+	Rate       config.Rate   `help:"Rate of whole Ethernet frames." default:"100Mbit"`
 	Segment    int           `help:"Payload of a data packet in bytes." default:"1400"`
 	K          int           `help:"Source symbols of a block." default:"64" name:"k"`
 	Parity     int           `help:"Parity symbols of a block." default:"16"`
