@@ -6,62 +6,70 @@ const (
 	ghostGrain = 1 << 12 // unit of ghost.at in bytes: it wraps after 16 TiB
 )
 
-// ghost remembers a name by 32 bits of its hash. Two names in 4,000 pass for
-// one another in the largest table, which costs a wrong guess and no more.
+// ghost remembers a name by 31 bits of its hash. In the largest table one
+// strange name in 2,000 passes for a ghost, which costs a wrong guess and no
+// more.
 type ghost struct {
-	mark uint32 // 0: no ghost here
-	at   uint32 // how many grains had been evicted with it
+	mark uint32 // hash, its lowest bit replaced: set if the ghost left main; 0: no ghost here
+	at   uint32 // how many grains had left the same segment, it included
 }
 
-// ghosts remembers what left the small queue until window more bytes have
-// left it, in eight bytes each; the oldest of a bucket gives way when it is
+func (e ghost) seg() segment { return small + segment(e.mark&1) }
+
+func (e ghost) same(mark uint32) bool { return e.mark|1 == mark|1 }
+
+// ghosts remembers what left a segment until window more bytes have left that
+// segment, in eight bytes each; the oldest of a bucket gives way when it is
 // full. The table follows the number of ghosts until it is at its bound.
 type ghosts struct {
 	window  int64
-	passed  int64 // bytes evicted from the small queue since the beginning
+	passed  [main + 1]int64 // bytes that have left each segment since the beginning
 	buckets [][ways]ghost
 	used    int // ghosts in the table, those out of the window included
 }
 
-func (g *ghosts) mark(name uint64) uint32 {
-	// Owners' hashes may be weak in some bits; a product's upper half is not.
-	return max(uint32((name*0x9e3779b97f4a7c15)>>32), 1)
-}
+// markOf leaves the lowest bit clear and is never 0. Owners' hashes may be weak
+// in some bits; the upper half of a product is not.
+func markOf(name uint64) uint32 { return max(uint32((name*0x9e3779b97f4a7c15)>>32)&^1, 2) }
 
 func (g *ghosts) bucket(mark uint32) *[ways]ghost {
-	return &g.buckets[int(mark)&(len(g.buckets)-1)]
+	return &g.buckets[int(mark>>1)&(len(g.buckets)-1)]
 }
 
-func (g *ghosts) age(e ghost) uint32 { return uint32(g.passed/ghostGrain) - e.at }
+func (g *ghosts) age(e ghost) uint32 { return uint32(g.passed[e.seg()]/ghostGrain) - e.at }
 
 func (g *ghosts) live(e ghost) bool {
 	return e.mark != 0 && int64(g.age(e)) <= g.window/ghostGrain
 }
 
-// take says whether name is remembered, and forgets it.
-func (g *ghosts) take(name uint64) bool {
+// take forgets name and returns the segment that it left, or none if it is not
+// remembered.
+func (g *ghosts) take(name uint64) segment {
 	if g.used == 0 {
-		return false
+		return none
 	}
-	mark := g.mark(name)
+	mark := markOf(name)
 	b := g.bucket(mark)
-	for i := range b {
-		if b[i].mark == mark {
-			was := g.live(b[i])
+	for i, e := range b {
+		if e.same(mark) {
 			b[i] = ghost{}
 			g.used--
-			return was
+			if g.live(e) {
+				return e.seg()
+			}
+			return none
 		}
 	}
-	return false
+	return none
 }
 
-func (g *ghosts) add(name uint64, size int64) {
+// add remembers name, which left segment from (small or main).
+func (g *ghosts) add(name uint64, size int64, from segment) {
 	if len(g.buckets) < maxBuckets && g.used >= len(g.buckets)*ways*3/4 {
 		g.rebuild()
 	}
-	g.passed += size
-	g.insert(ghost{mark: g.mark(name), at: uint32(g.passed / ghostGrain)})
+	g.passed[from] += size
+	g.insert(ghost{mark: markOf(name) | uint32(from-small), at: uint32(g.passed[from] / ghostGrain)})
 }
 
 // insert puts e over itself, into a free place, or over the oldest of its
@@ -69,7 +77,7 @@ func (g *ghosts) add(name uint64, size int64) {
 func (g *ghosts) insert(e ghost) {
 	b, to := g.bucket(e.mark), 0
 	for i := range b {
-		if b[i].mark == e.mark {
+		if b[i].same(e.mark) {
 			b[i] = e
 			return
 		}

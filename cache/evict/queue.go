@@ -2,9 +2,11 @@
 //
 // A Queue is S3-FIFO (Yang et al., "FIFO Queues are All You Need for Cache
 // Eviction", SOSP 2023) weighed by bytes: new objects pass through a small
-// queue, those asked for again move to the main one, and what left the small
-// one is remembered for a while as a ghost, so that its return goes to main at
-// once. The aim is few missed bytes, not few missed objects.
+// queue, those asked for again move to the main one, and what left is
+// remembered for a while as a ghost, so that its return goes to main at once.
+// The small queue's share of the capacity learns from those returns, as ARC's
+// does (Megiddo and Modha, FAST 2003): release days want more of it, scans
+// less. The aim is few missed bytes, not few missed objects.
 //
 // The package holds no objects, does no I/O, knows no clock and never evicts
 // by itself: the owner asks for a Victim while it wants room. Nothing here is
@@ -19,9 +21,9 @@ const (
 	// promoteAt is the number of hits in the small queue that earn a place
 	// in the main one.
 	promoteAt = 1
-	// smallShare is the part of the capacity, 1/smallShare, above which the
-	// small queue gives way first.
-	smallShare = 10
+	// firstShare, minShare and maxShare are the small queue's part of the
+	// capacity at first and its bounds.
+	firstShare, minShare, maxShare = 0.10, 0.01, 0.50
 	// asideLooks and starvedLooks bound how many skipped nodes one call of
 	// Victim asks about again: always, and when nothing else is left.
 	asideLooks   = 16
@@ -65,6 +67,7 @@ func (n *Node) State() State { return State{Main: n.seg == main, Freq: n.freq} }
 // Queue orders nodes for eviction; New makes one.
 type Queue struct {
 	capacity    int64
+	share       float64 // of the capacity; above it the small queue gives way first
 	small, main fifo
 	aside       fifo // skipped when their turn came; in neither list above
 	ghosts      ghosts
@@ -73,7 +76,7 @@ type Queue struct {
 // New returns an empty Queue for a cache of capacity bytes. Nothing is
 // refused or evicted beyond it: it sizes the small queue and the ghosts.
 func New(capacity int64) *Queue {
-	q := new(Queue)
+	q := &Queue{share: firstShare}
 	q.SetCapacity(capacity)
 	return q
 }
@@ -90,15 +93,31 @@ func (q *Queue) Bytes() int64 { return q.small.bytes + q.main.bytes + q.aside.by
 // Len returns the number of nodes.
 func (q *Queue) Len() int { return q.small.len + q.main.len + q.aside.len }
 
-// Add takes a new node of size bytes: into the main queue if its Ghost is
-// remembered, else into the small one. A node that is here already is only
-// resized.
+// Add takes a new node of size bytes (what is expected, if it is known): into
+// the main queue if its Ghost is remembered, else into the small one. A node
+// that is here already is only resized.
 func (q *Queue) Add(n *Node, size int64) {
 	st := State{}
 	if n.seg == none {
-		st.Main = q.ghosts.take(n.Ghost)
+		from := q.ghosts.take(n.Ghost)
+		q.learn(from, size)
+		st.Main = from != none
 	}
 	q.Restore(n, size, st)
+}
+
+// learn moves the share of the small queue when size bytes come back that had
+// left from: a larger small queue would have kept what left it, a smaller one
+// what left main. Growth is slower by half, for the first return of an object
+// says less than that of one known to be wanted.
+func (q *Queue) learn(from segment, size int64) {
+	step := float64(max(size, 0)) / float64(max(q.capacity, 1))
+	switch from {
+	case small:
+		q.share = min(q.share+step/2, maxShare)
+	case main:
+		q.share = max(q.share-step, minShare)
+	}
 }
 
 // Restore takes a node as it was saved. Called oldest first at load, it
@@ -140,13 +159,12 @@ func (q *Queue) Remove(n *Node) {
 	}
 }
 
-// Evict takes out a node, usually the last Victim, and remembers its ghost if
-// it was in the small queue.
+// Evict takes out a node, usually the last Victim, and remembers its ghost.
 func (q *Queue) Evict(n *Node) {
-	if n.seg == small {
-		q.ghosts.add(n.Ghost, n.size)
+	if n.seg != none {
+		q.ghosts.add(n.Ghost, n.size, n.seg)
+		q.Remove(n)
 	}
-	q.Remove(n)
 }
 
 // list returns the list that a node of this Queue is linked into.

@@ -22,6 +22,7 @@ type trace struct {
 	requests  []request
 	keys      int
 	footprint int64 // bytes of all objects together
+	once      int   // keys asked for once
 }
 
 // shape sizes the generated trace.
@@ -53,7 +54,7 @@ type generator struct {
 // generate draws a month of a campus' downloads: a catalogue asked for by
 // Zipf's law whose popularity drifts, objects asked for once, a crawler that
 // reads new objects only, a mirror run that reads a part of the catalogue, and
-// two release days.
+// two release days. The same seed draws the same trace.
 func generate(seed uint64, s shape) trace {
 	g := &generator{rng: rand.New(rand.NewPCG(seed, 0))}
 	core := int(float64(s.objects) * (1 - oneHit))
@@ -87,15 +88,22 @@ func generate(seed uint64, s shape) trace {
 	return t.measured()
 }
 
-// measured counts objects and bytes; the size of an object is its last one.
+// measured counts objects and bytes; an object that a foreign trace gives
+// several sizes has the first of them.
 func (t trace) measured() trace {
-	sizes := map[uint32]int64{}
-	for _, r := range t.requests {
+	first, asked := map[uint32]int64{}, map[uint32]int{}
+	for i, r := range t.requests {
 		t.keys = max(t.keys, int(r.key)+1)
-		sizes[r.key] = r.size
+		if asked[r.key]++; asked[r.key] == 1 {
+			first[r.key] = r.size
+			t.footprint += r.size
+		}
+		t.requests[i].size = first[r.key]
 	}
-	for _, size := range sizes {
-		t.footprint += size
+	for _, n := range asked {
+		if n == 1 {
+			t.once++
+		}
 	}
 	return t
 }

@@ -61,7 +61,7 @@ func (q *Queue) Wake(n *Node) {
 // for the small queue nor for the capacity that it has its share of, else
 // pinned objects would leave no room in it for new ones.
 func (q *Queue) oldest() *Node {
-	limit := max(q.capacity-q.aside.bytes, 0) / smallShare
+	limit := int64(q.share * float64(max(q.capacity-q.aside.bytes, 0)))
 	if q.small.oldest != nil && (q.small.bytes > limit || q.main.oldest == nil) {
 		return q.small.oldest
 	}
