@@ -1,0 +1,198 @@
+package index
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+)
+
+// TestFlips flips single bits in the files of an index that was closed, and of
+// one whose process was killed, and reads everything: what is there is right.
+func TestFlips(t *testing.T) {
+	rounds := 300
+	if soak {
+		rounds = 1000
+	}
+	if testing.Short() {
+		rounds = 60
+	}
+	closed, truth := flipTemplate(t)
+	killed := filepath.Join(t.TempDir(), "killed")
+	must(t, os.CopyFS(killed, os.DirFS(closed)))
+	must(t, os.WriteFile(filepath.Join(killed, "db", "spare"), nil, 0o600)) // files of no meaning do no harm
+	overwriteAndKill(t, killed, truth)
+	rng := rand.New(rand.NewPCG(2026, 8))
+	count := map[string]int{}
+	for round := range rounds {
+		template, want := closed, truth
+		if round%2 == 1 {
+			template, want = killed, withChanges(truth)
+		}
+		dir := filepath.Join(t.TempDir(), "x")
+		must(t, os.CopyFS(dir, os.DirFS(template)))
+		where := flip(t, dir, rng)
+		outcome := readAll(t, dir, want)
+		if strings.HasPrefix(outcome, "wrong") {
+			t.Errorf("round %d, %s: %s", round, where, outcome)
+			outcome = "wrong"
+		}
+		count[outcome]++
+		must(t, os.RemoveAll(filepath.Dir(dir)))
+	}
+	for _, outcome := range []string{"right", "record dropped", "set aside", "refused", "wrong"} {
+		ok := outcome != "wrong" && outcome != "refused" || count[outcome] == 0
+		figure(t, "index: bit flips: "+outcome, count[outcome], fmt.Sprintf("of %d", rounds), "wrong and refused: 0", ok)
+	}
+}
+
+// flipTemplate is a closed index of merged and loose tables, and what it holds.
+func flipTemplate(t *testing.T) (string, map[string]string) {
+	dir := filepath.Join(t.TempDir(), "closed")
+	truth := map[string]string{}
+	for generation := range 3 {
+		x := mustOpen(t, Config{Dir: dir, Small: true, Reserve: 4096})
+		for i := generation; i < 1500; i += 1 + generation {
+			k := fmt.Sprintf("o/%05d", i)
+			if i%11 == generation {
+				must(t, x.Delete([]byte(k)))
+				delete(truth, k)
+				continue
+			}
+			truth[k] = strings.Repeat(fmt.Sprintf("%d.%d ", generation, i), 20)
+			must(t, x.Set([]byte(k), []byte(truth[k])))
+		}
+		mustCommit(t, x)
+		if generation == 1 {
+			must(t, x.engine.flatten(x.version))
+		}
+		mustClose(t, x)
+	}
+	return dir, truth
+}
+
+// overwriteAndKill leaves a write-ahead log behind, with the stamp up to date.
+func overwriteAndKill(t *testing.T, dir string, truth map[string]string) {
+	t.Helper()
+	x := mustOpen(t, Config{Dir: dir, Small: true, Reserve: 4096})
+	for k, v := range withChanges(truth) {
+		if truth[k] != v {
+			must(t, x.Set([]byte(k), []byte(v)))
+		}
+	}
+	mustCommit(t, x)
+	for range 100 { // the next turn stamps it
+		if readStamp(dir) == x.version {
+			break
+		}
+		time.Sleep(50 * time.Millisecond)
+	}
+	snapshot := filepath.Join(t.TempDir(), "snapshot") // as the disk is if the process dies now
+	must(t, os.CopyFS(snapshot, os.DirFS(dir)))
+	mustClose(t, x)
+	must(t, os.RemoveAll(dir))
+	must(t, os.Rename(snapshot, dir))
+}
+
+func withChanges(truth map[string]string) map[string]string {
+	out := map[string]string{}
+	for k, v := range truth {
+		if strings.HasSuffix(k, "7") {
+			v = "overwritten " + k
+		}
+		out[k] = v
+	}
+	return out
+}
+
+// flip flips a bit of one of the files: half the time of any file, else of any
+// byte.
+func flip(t *testing.T, dir string, rng *rand.Rand) string {
+	t.Helper()
+	var files []string
+	sizes := map[string]int64{}
+	total := int64(0)
+	must(t, filepath.WalkDir(dir, func(path string, d os.DirEntry, err error) error {
+		if err != nil || d.IsDir() {
+			return err
+		}
+		info, err := d.Info()
+		if err != nil || info.Size() == 0 {
+			return err
+		}
+		data, err := os.ReadFile(path)
+		used := int64(len(bytes.TrimRight(data, "\x00"))) // most of a log is empty
+		files, sizes[path] = append(files, path), max(1, min(info.Size(), used+64))
+		total += sizes[path]
+		return err
+	}))
+	path := files[rng.IntN(len(files))]
+	if rng.IntN(2) == 0 {
+		at := rng.Int64N(total)
+		for _, path = range files {
+			if at -= sizes[path]; at < 0 {
+				break
+			}
+		}
+	}
+	at, bit := rng.Int64N(sizes[path]), rng.IntN(8)
+	data, err := os.ReadFile(path)
+	must(t, err)
+	data[at] ^= 1 << bit
+	must(t, os.WriteFile(path, data, 0o600))
+	return fmt.Sprintf("%s byte %d bit %d", filepath.Base(path), at, bit)
+}
+
+// readAll opens and reads an index, and says how that went.
+func readAll(t *testing.T, dir string, want map[string]string) string {
+	t.Helper()
+	x, err := Open(Config{Dir: dir, Small: true, Reserve: 4096}, slog.New(slog.DiscardHandler))
+	if err != nil {
+		return "refused"
+	}
+	defer mustClose(t, x)
+	fresh, why := x.Fresh()
+	if fresh && why == "" {
+		return "wrong: fresh without a reason"
+	}
+	missing, faults := 0, 0
+	for k, v := range want {
+		switch got, err := x.Get([]byte(k)); {
+		case errors.Is(err, ErrDamaged):
+			faults++
+		case errors.Is(err, ErrNotFound):
+			missing++
+		case err != nil:
+			return "wrong: " + err.Error()
+		case string(got) != v:
+			return fmt.Sprintf("wrong: %q is %.30q, not %.30q", k, got, v)
+		}
+	}
+	seen := 0
+	bad, err := x.Scan(nil, nil, func(key, value []byte) bool {
+		seen++
+		if v, ok := want[string(key)]; !ok || v != string(value) {
+			err = fmt.Errorf("%q is %.30q", key, value)
+		}
+		return true
+	})
+	switch {
+	case err != nil:
+		return "wrong: scan: " + err.Error()
+	case fresh && seen+bad > 0:
+		return "wrong: records in a fresh index"
+	case fresh:
+		return "set aside"
+	case missing > faults+bad || seen+missing+faults != len(want):
+		return fmt.Sprintf("wrong: %d missing, %d faults, %d bad, %d seen of %d", missing, faults, bad, seen, len(want))
+	case missing+faults+bad > 0:
+		return "record dropped"
+	}
+	return "right"
+}

@@ -1,0 +1,86 @@
+package index
+
+import (
+	"errors"
+	"fmt"
+	"hash/maphash"
+	"os"
+	"path/filepath"
+	"time"
+)
+
+// When tables are merged: rarely enough that a byte is rewritten about eight
+// times, often enough that a look-up passes few filters.
+const (
+	mergeAfter = 4  // loose tables, and an eighth of what is merged
+	mergeAt    = 24 // loose tables, whatever their size
+
+	mergePause = time.Minute // after a merge that failed
+)
+
+// startMerge merges tables in the background if it is time and there is room.
+// Only the committer calls it.
+func (x *Index) startMerge() {
+	loose, looseBytes, merged := x.engine.tables()
+	if loose < mergeAfter || loose < mergeAt && looseBytes < merged/8 {
+		return
+	}
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if x.merging > 0 || x.closed || x.broken != nil || time.Now().Before(x.mergeDue) {
+		return
+	}
+	// The old tables go when the new ones are written; meanwhile a few more
+	// loose ones may come.
+	bytes := looseBytes + merged + 4*profileOf(x.cfg.Small).memTable
+	if x.room.fits(profileOf(x.cfg.Small).need()+bytes) != nil {
+		return
+	}
+	x.merging = bytes
+	x.merges.Add(1)
+	go func() {
+		defer x.merges.Done()
+		x.merge()
+	}()
+}
+
+// merge has Badger merge its tables, and checks its work: it drops a table that
+// it could not create, and all of one behind a damaged block, without an error.
+func (x *Index) merge() {
+	began := time.Now()
+	x.mu.RLock()
+	version := x.version
+	x.mu.RUnlock()
+	seed := maphash.MakeSeed()
+	before, err := x.engine.fingerprint(version, seed)
+	if err == nil {
+		err = x.engine.flatten(version)
+	}
+	if err == nil {
+		var after uint64
+		if after, err = x.engine.fingerprint(version, seed); err == nil && after != before {
+			err = errLost
+			err = errors.Join(err, condemn(x.engine.dir, err))
+		}
+	}
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	x.merging = 0
+	x.stats.Merges++
+	if err != nil {
+		x.mergeDue = time.Now().Add(mergePause)
+	}
+	if errors.Is(err, errLost) || errors.Is(err, ErrDamaged) {
+		x.broken = fmt.Errorf("index is damaged and will be set aside at the next start: %w", err)
+	}
+	x.log.Info("index merged", "took", time.Since(began), "err", err)
+}
+
+var errLost = errors.New("records were lost in merging tables")
+
+// condemned is a file that says that the index beside it must not be used.
+const condemned = "CONDEMNED"
+
+func condemn(dir string, why error) error {
+	return os.WriteFile(filepath.Join(dir, condemned), []byte(why.Error()), 0o600)
+}

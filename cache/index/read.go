@@ -1,0 +1,129 @@
+package index
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"runtime"
+	"runtime/debug"
+)
+
+// Get is a copy of the value under key. It fails with ErrNotFound; with
+// ErrDamaged if what is there cannot be trusted, and then removes it; with
+// another error if the disk cannot be read.
+func (x *Index) Get(key []byte) ([]byte, error) {
+	x.mu.RLock()
+	record, ok := x.pending.get(key)
+	if !ok {
+		record, ok = x.writing.get(key)
+	}
+	seen, closed := x.accepted, x.closed
+	if !ok && !closed {
+		x.readers.Add(1)
+	}
+	x.mu.RUnlock()
+	switch {
+	case closed:
+		return nil, ErrClosed
+	case ok && record == nil:
+		return nil, ErrNotFound
+	case ok:
+		return bytes.Clone(record[sumSize:]), nil
+	}
+	defer x.readers.Done()
+	value, err := x.read(key)
+	switch {
+	case errors.Is(err, ErrNotFound):
+		return nil, ErrNotFound
+	case errors.Is(err, ErrDamaged):
+		x.drop(seen, key)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read record %q: %w", key, err)
+	}
+	return value, nil
+}
+
+func (x *Index) read(key []byte) (value []byte, err error) {
+	defer caught(&err, debug.SetPanicOnFault(true))
+	record, err := x.engine.get(key)
+	if err != nil {
+		return nil, err
+	}
+	return unseal(key, record)
+}
+
+// caught turns a panic into an error, and puts the goroutine's fault handling
+// back. Badger panics on flipped bits, and a mapped page that cannot be read from
+// the disk faults.
+func caught(err *error, before bool) {
+	p := recover()
+	debug.SetPanicOnFault(before)
+	if p != nil {
+		*err = panicked(p)
+	}
+}
+
+func panicked(p any) error {
+	if fault, ok := p.(interface {
+		runtime.Error
+		Addr() uintptr
+	}); ok {
+		return fmt.Errorf("read fault: %w", fault)
+	}
+	return fmt.Errorf("%w: %v", ErrDamaged, p)
+}
+
+// drop removes damaged records, unless something was set since they were read.
+func (x *Index) drop(seen uint64, keys ...[]byte) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	x.stats.Damaged += uint64(len(keys))
+	if x.accepted != seen || x.closed || x.broken != nil {
+		return // found again when it is read again
+	}
+	for _, key := range keys {
+		x.accept([]change{{key: string(key)}})
+	}
+}
+
+// Scan calls use with the records from from (included) to to (excluded; nil: to
+// the end), in the order of their keys, as they were when Scan was called, what
+// is pending included, until use says false. The slices are use's for the time
+// of the call. Damaged records are counted in bad and removed. use may call the
+// index; several Scans may run at once.
+func (x *Index) Scan(from, to []byte, use func(key, value []byte) bool) (bad int, err error) {
+	x.mu.RLock()
+	if x.closed {
+		x.mu.RUnlock()
+		return 0, ErrClosed
+	}
+	x.readers.Add(1)
+	defer x.readers.Done()
+	seen := x.accepted
+	changes := within(x.pending, x.writing, from, to)
+	stored, err := x.engine.scan(x.version, from, to)
+	x.mu.RUnlock()
+	if err != nil {
+		return 0, fmt.Errorf("scan index: %w", err)
+	}
+	var damaged [][]byte
+	for p := range over(changes, stored.all()) {
+		value, err := unseal(p.key, p.record)
+		if err != nil {
+			damaged = append(damaged, bytes.Clone(p.key))
+			continue
+		}
+		if !use(p.key, value) {
+			break
+		}
+	}
+	stored.close()
+	if len(damaged) > 0 {
+		x.drop(seen, damaged...)
+	}
+	if stored.err != nil {
+		return len(damaged), fmt.Errorf("scan index: %w", stored.err)
+	}
+	return len(damaged), nil
+}
