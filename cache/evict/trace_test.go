@@ -20,7 +20,7 @@ type request struct {
 // trace is what the policies are run over.
 type trace struct {
 	requests  []request
-	keys      int
+	keys      int   // how many were asked for
 	footprint int64 // bytes of all objects together
 	once      int   // keys asked for once
 }
@@ -32,8 +32,8 @@ const (
 	days       = 30
 	zipfS      = 1.05
 	drift      = 0.01 // of the ranks change their object each day
-	oneHit     = 0.22 // of the catalogue is asked for once
-	scanShare  = 0.10 // of the catalogue, in each scan
+	oneHit     = 0.22 // of the objects are asked for once
+	scanShare  = 0.10 // of the objects, in each scan
 	burstShare = 0.01 // of the requests, in each burst
 	burstSize  = 40
 )
@@ -52,9 +52,9 @@ type generator struct {
 }
 
 // generate draws a month of a campus' downloads: a catalogue asked for by
-// Zipf's law whose popularity drifts, objects asked for once, a crawler that
-// reads new objects only, a mirror run that reads a part of the catalogue, and
-// two release days. The same seed draws the same trace.
+// Zipf's law whose popularity drifts, objects asked for once, a mirror run that
+// reads a part of the catalogue, a crawler that reads new objects only, and two
+// release days. The same seed draws the same trace.
 func generate(seed uint64, s shape) trace {
 	g := &generator{rng: rand.New(rand.NewPCG(seed, 0))}
 	core := int(float64(s.objects) * (1 - oneHit))
@@ -62,13 +62,16 @@ func generate(seed uint64, s shape) trace {
 		g.object()
 	}
 	g.catalogue(core, s.requests)
-	for range s.objects - core {
-		g.ask(g.rng.Float64()*days, g.object())
-	}
 	scanned := int(float64(s.objects) * scanShare)
 	for i := range scanned {
-		g.ask(8+0.3*float64(i)/float64(scanned), g.object())
 		g.ask(19+0.3*float64(i)/float64(scanned), uint32(i))
+	}
+	asked := g.twice(core)
+	for i := range scanned {
+		g.ask(8+0.3*float64(i)/float64(scanned), g.object())
+	}
+	for range int(float64(asked)*oneHit/(1-oneHit)) - scanned {
+		g.ask(g.rng.Float64()*days, g.object())
 	}
 	g.burst(12.4, int(float64(s.requests)*burstShare))
 	g.burst(24.4, int(float64(s.requests)*burstShare))
@@ -93,13 +96,13 @@ func generate(seed uint64, s shape) trace {
 func (t trace) measured() trace {
 	first, asked := map[uint32]int64{}, map[uint32]int{}
 	for i, r := range t.requests {
-		t.keys = max(t.keys, int(r.key)+1)
 		if asked[r.key]++; asked[r.key] == 1 {
 			first[r.key] = r.size
 			t.footprint += r.size
 		}
 		t.requests[i].size = first[r.key]
 	}
+	t.keys = len(asked)
 	for _, n := range asked {
 		if n == 1 {
 			t.once++
@@ -152,6 +155,25 @@ func (g *generator) catalogue(core, requests int) {
 			g.ask(float64(day)+g.rng.Float64(), uint32(byRank[min(rank, core-1)]))
 		}
 	}
+}
+
+// twice asks once more for those of the catalogue that were asked for once, so
+// that the share of such objects is the one wanted, and returns how many were
+// asked for at all.
+func (g *generator) twice(core int) (asked int) {
+	times := make([]int, core)
+	for _, r := range g.out {
+		times[r.key]++
+	}
+	for key, n := range times {
+		if n > 0 {
+			asked++
+		}
+		if n == 1 {
+			g.ask(g.rng.Float64()*days, uint32(key))
+		}
+	}
+	return asked
 }
 
 // burst is a release day: 40 new objects of 0.2 to 4 GB, asked for by many at
