@@ -32,6 +32,7 @@ type handles struct {
 	sizes map[uint32]int64 // every segment there is, and its bytes
 	open  map[uint32]*handle
 	clock uint64
+	shut  bool
 }
 
 func segmentPath(dir string, id uint32) string {
@@ -66,14 +67,25 @@ func (h *handles) get(id uint32) (*handle, error) {
 func (h *handles) find(id uint32) (*handle, error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if _, ok := h.sizes[id]; !ok {
-		return nil, fs.ErrNotExist
+	if err := h.absent(id); err != nil {
+		return nil, err
 	}
 	x := h.open[id]
 	if x != nil {
 		h.use(x)
 	}
 	return x, nil
+}
+
+// absent says why there is no such segment; h.mu is held.
+func (h *handles) absent(id uint32) error {
+	if h.shut {
+		return os.ErrClosed
+	}
+	if _, ok := h.sizes[id]; !ok {
+		return fs.ErrNotExist
+	}
+	return nil
 }
 
 func (h *handles) use(x *handle) {
@@ -87,11 +99,12 @@ func (h *handles) use(x *handle) {
 func (h *handles) enter(id uint32, x *handle) (*handle, error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if _, ok := h.sizes[id]; !ok {
-		return nil, errors.Join(fs.ErrNotExist, x.file.Close())
+	if err := h.absent(id); err != nil {
+		x.file.Close() // read-only: nothing to lose
+		return nil, err
 	}
 	if other := h.open[id]; other != nil {
-		x.file.Close() // read-only: nothing to lose
+		x.file.Close()
 		x = other
 	}
 	h.open[id] = x
@@ -156,12 +169,12 @@ func (h *handles) drop(id uint32) {
 	defer h.mu.Unlock()
 	delete(h.sizes, id)
 	if x := h.open[id]; x != nil {
-		h.shut(id, x)
+		h.leave(id, x)
 	}
 }
 
-// shut takes an open segment out; h.mu is held.
-func (h *handles) shut(id uint32, x *handle) {
+// leave takes an open segment out; h.mu is held.
+func (h *handles) leave(id uint32, x *handle) {
 	delete(h.open, id)
 	x.gone = true
 	if x.users == 0 {
@@ -172,8 +185,8 @@ func (h *handles) shut(id uint32, x *handle) {
 func (h *handles) close() {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	clear(h.sizes)
+	h.shut = true
 	for id, x := range h.open {
-		h.shut(id, x)
+		h.leave(id, x)
 	}
 }

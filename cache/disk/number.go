@@ -61,7 +61,9 @@ func openSegments(dir string, log *slog.Logger) (*Segments, error) {
 func (s *Segments) cut(id uint32) {
 	x, err := s.files.get(id)
 	if errors.Is(err, ErrDamaged) {
-		s.log.Warn("removed a segment without a sound header", "dir", s.dir, "segment", id, "err", s.Remove(id))
+		if err := s.Remove(id); err == nil {
+			s.log.Warn("removed a segment without a sound header", "dir", s.dir, "segment", id)
+		}
 		return
 	}
 	if err != nil {

@@ -100,9 +100,8 @@ type record struct {
 
 // parseRecord reads the record at p; p.Len is not looked at.
 func parseRecord(b []byte, p Place, salt uint64) (record, error) {
-	damaged := fmt.Errorf("record at %d in segment %d: %w", p.Off, p.Segment, ErrDamaged)
 	if len(b) < recordHead || string(b[:4]) != recordMagic || binary.BigEndian.Uint32(b[28:]) != recordSum(b[:28], p, salt) {
-		return record{}, damaged
+		return record{}, damagedAt(p)
 	}
 	r := record{
 		place: p, num: binary.BigEndian.Uint64(b[8:]),
@@ -110,21 +109,25 @@ func parseRecord(b []byte, p Place, salt uint64) (record, error) {
 		cardSum: binary.BigEndian.Uint32(b[20:]), bodySum: binary.BigEndian.Uint32(b[24:]),
 	}
 	if r.card > MaxCard || r.body > MaxSmall {
-		return record{}, damaged
+		return record{}, damagedAt(p)
 	}
 	r.place.Len = recordHead + r.card + r.body
 	r.contents = b[recordHead:min(len(b), int(r.place.Len))]
 	return r, nil
 }
 
+func damagedAt(p Place) error {
+	return fmt.Errorf("record at %d in segment %d: %w", p.Off, p.Segment, ErrDamaged)
+}
+
 // split checks card and body.
 func (r record) split() (card, body []byte, err error) {
 	if uint32(len(r.contents)) != r.card+r.body {
-		return nil, nil, fmt.Errorf("record at %d in segment %d ends too early: %w", r.place.Off, r.place.Segment, ErrDamaged)
+		return nil, nil, fmt.Errorf("segment ends too early: %w", damagedAt(r.place))
 	}
 	card, body = r.contents[:r.card:r.card], r.contents[r.card:]
 	if sum(card) != r.cardSum || sum(body) != r.bodySum {
-		return nil, nil, fmt.Errorf("object %d at %d in segment %d: %w", r.num, r.place.Off, r.place.Segment, ErrDamaged)
+		return nil, nil, fmt.Errorf("object %d: %w", r.num, damagedAt(r.place))
 	}
 	return card, body, nil
 }
@@ -137,7 +140,11 @@ func scanRecords(data []byte, id uint32, salt uint64, use func(r record, card, b
 	end = segmentHead
 	gap := int64(-1)
 	for off := int64(segmentHead); off < int64(len(data)); {
-		r, err := parseRecord(data[off:], Place{Segment: id, Off: uint32(off)}, salt)
+		var r record
+		err := ErrDamaged
+		if bytes.HasPrefix(data[off:], []byte(recordMagic)) {
+			r, err = parseRecord(data[off:], Place{Segment: id, Off: uint32(off)}, salt)
+		}
 		if err != nil {
 			if gap < 0 {
 				gap = off
@@ -169,5 +176,5 @@ func tellGap(gap []byte, id uint32, off int64, use func(record, []byte, []byte, 
 		return true
 	}
 	p := Place{Segment: id, Off: uint32(off)}
-	return use(record{place: p}, nil, nil, fmt.Errorf("record at %d in segment %d: %w", off, id, ErrDamaged))
+	return use(record{place: p}, nil, nil, damagedAt(p))
 }

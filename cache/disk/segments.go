@@ -1,6 +1,7 @@
 package disk
 
 import (
+	"cmp"
 	"crypto/rand"
 	"encoding/binary"
 	"errors"
@@ -31,8 +32,9 @@ type Segments struct {
 	next      uint32
 	reserved  uint32 // numbers below it are taken on disk
 	unsynced  []*segment
-	entered   bool  // every segment's directory entry is durable
+	born      bool  // there is a segment whose directory entry is not durable
 	lost      error // why some of what Append took is lost; for the next Flush
+	closed    bool
 
 	// mu guards current and what it points to. Readers hold it to look into the
 	// buffer; changing them takes both locks.
@@ -78,6 +80,9 @@ func (s *Segments) Append(num uint64, card, body []byte) (Place, error) {
 
 // append does it; s.appending is held.
 func (s *Segments) append(num uint64, card, body []byte) (Place, error) {
+	if s.closed {
+		return Place{}, os.ErrClosed
+	}
 	n := recordHead + len(card) + len(body)
 	if s.current != nil && s.current.size()+int64(n) > SegmentSize {
 		s.seal()
@@ -119,6 +124,7 @@ func (s *Segments) write() error {
 // giveUp ends a segment whose bytes did not get to the disk; s.appending is held.
 func (s *Segments) giveUp(why error) {
 	s.lost = errors.Join(s.lost, why)
+	_ = s.current.file.Truncate(s.current.written) // gives the room back, if it can
 	s.leave()
 }
 
@@ -168,7 +174,7 @@ func (s *Segments) begin() error {
 		buf: make([]byte, 0, bufferSize+align(recordMax)),
 	}
 	s.next++
-	s.entered = false
+	s.born = true
 	s.mu.Lock()
 	s.current = c
 	s.mu.Unlock()
@@ -185,10 +191,13 @@ func (s *Segments) Flush() error {
 	if s.current != nil {
 		_ = s.write() // told by s.lost
 	}
-	files, current := s.unsynced, s.current
+	files, current, size := s.unsynced, s.current, int64(0)
+	if current != nil {
+		size = current.size()
+	}
 	s.unsynced = nil
-	failed, entered := s.lost, s.entered
-	s.lost, s.entered = nil, true
+	failed, born := s.lost, s.born
+	s.lost, s.born = nil, false
 	s.appending.Unlock()
 
 	if current != nil {
@@ -198,19 +207,24 @@ func (s *Segments) Flush() error {
 		failed = errors.Join(failed, syncData(c.file))
 		s.files.put(c.handle)
 	}
-	if !entered && failed == nil {
-		failed = syncDir(s.dir)
+	if born {
+		failed = errors.Join(failed, syncDir(s.dir))
 	}
 	if failed == nil {
 		return nil
 	}
 	s.appending.Lock()
 	defer s.appending.Unlock()
-	s.entered = false
+	s.born = s.born || born
 	// After a sync that failed the kernel holds the pages for clean: nothing
-	// more may rest upon that segment.
+	// more may rest upon that segment. What came meanwhile is lost with it, and
+	// for the next Flush to tell.
 	if current != nil && s.current == current {
-		s.leave()
+		if current.size() == size {
+			s.leave()
+		} else {
+			s.giveUp(failed)
+		}
 	}
 	return within("flush segments", failed)
 }
@@ -295,7 +309,7 @@ func (s *Segments) List() []SegmentInfo {
 		}
 		list = append(list, i)
 	}
-	slices.SortFunc(list, func(a, b SegmentInfo) int { return int(int64(a.ID) - int64(b.ID)) })
+	slices.SortFunc(list, func(a, b SegmentInfo) int { return cmp.Compare(a.ID, b.ID) })
 	return list
 }
 
@@ -350,6 +364,7 @@ func (s *Segments) close() error {
 	if s.current != nil {
 		s.seal()
 	}
+	s.closed = true
 	s.appending.Unlock()
 	err := s.Flush()
 	s.files.close()

@@ -92,6 +92,9 @@ func (b *Blob) restart(size int64) error {
 	if err := b.tree.Truncate(headSize); err != nil {
 		return err
 	}
+	if err := syncData(b.tree); err != nil { // no new head beside old slots
+		return err
+	}
 	if err := b.SetSize(size); err != nil {
 		return err
 	}

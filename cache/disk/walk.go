@@ -15,8 +15,8 @@ import (
 // Walk reads every blob's head, in no order, until use returns false: its size
 // (or content.UnknownSize) and its card, nil if it has none or that one is
 // damaged. A blob without a body, a sidecar or a sound header comes with an error
-// that wraps ErrDamaged, or with that of the disk. The card is valid during the
-// call only.
+// that wraps ErrDamaged, or with that of the disk; so may one that is being
+// created meanwhile. The card is valid during the call only.
 func (v *Volume) Walk(use func(num uint64, size int64, card []byte, err error) bool) error {
 	head := make([]byte, headSize)
 	err := eachBlob(v.dir, func(num uint64, body, tree bool) error {
@@ -77,15 +77,18 @@ func (v *Volume) Sweep(before uint64, known func(num uint64) bool) (removed int,
 }
 
 // eachBlob says of each number whether its files are there, until use fails.
+// Folders that cannot be read are passed over and told at the end.
 func eachBlob(dir string, use func(num uint64, body, tree bool) error) error {
+	var unread error
 	for shard := range 256 {
 		folder := filepath.Join(dir, "blobs", fmt.Sprintf("%02x", shard))
 		entries, err := os.ReadDir(folder)
 		if missing(err) {
 			continue
 		}
-		if err != nil {
-			return err
+		if err != nil { // half a list would make half blobs of whole ones
+			unread = errors.Join(unread, err)
+			continue
 		}
 		for i := 0; i < len(entries); i++ { // sorted: a sidecar follows its body
 			name := entries[i].Name()
@@ -103,7 +106,7 @@ func eachBlob(dir string, use func(num uint64, body, tree bool) error) error {
 			}
 		}
 	}
-	return nil
+	return unread
 }
 
 func blobNumber(name string, shard byte) (uint64, bool) {
