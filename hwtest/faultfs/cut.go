@@ -99,6 +99,18 @@ func (d *disk) revive(n *inode) {
 func (b *body) cut(luck dice) error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	if len(b.undo) > 0 || b.size != b.synced {
+		if err := b.lose(luck); err != nil {
+			return err
+		}
+	}
+	b.space.used.Add(b.held.count()) // whether there is room or not: it is there
+	b.vacated = false
+	return nil
+}
+
+// lose is cut for a file that has something to lose.
+func (b *body) lose(luck dice) error {
 	f, err := os.OpenFile(b.path, os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
 		return err
@@ -122,8 +134,6 @@ func (b *body) cut(luck dice) error {
 	for i := range b.held.within(whole, b.held.past()) {
 		b.held.remove(i)
 	}
-	b.space.used.Add(b.held.count())
-	b.vacated = false
 	b.size, b.synced, b.undo = size, size, map[int64][]byte{}
 	return nil
 }

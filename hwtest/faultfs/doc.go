@@ -27,6 +27,10 @@
 //     and every change before them.
 //   - Modes, owners and times survive always.
 //
+// Nothing becomes durable with time, as it does on a real disk after seconds: a
+// file that is removed takes space in the backing directory until its directory
+// is synced or the power is cut.
+//
 // Pages written through a mapping reach the file system at msync, munmap, exit
 // or writeback; but for msync they are writes like others, not synced. What the
 // kernel still holds of them when the power goes is lost. sync(2), syncfs and

@@ -155,6 +155,22 @@ func TestGoneAndBack(t *testing.T) {
 	}
 }
 
+// A disk that was pulled stays away when the power comes back.
+func TestPowerCutWhileGone(t *testing.T) {
+	w := newWorld(t, Config{})
+	w.durable("a", "old")
+	w.write("b", "new")
+	w.Fail(Gone)
+	w.PowerCut(0)
+	if _, err := os.Stat(w.path("a")); !errors.Is(err, unix.EIO) {
+		t.Errorf("after the cut: %v, want EIO", err)
+	}
+	w.Fail(Healthy)
+	if got := w.tree(); got != "a=old" {
+		t.Errorf("left %q", got)
+	}
+}
+
 type verdict struct {
 	testing.TB
 	fatal, skipped bool

@@ -224,7 +224,7 @@ func TestPowerCut(t *testing.T) {
 				may[s] = true
 			}
 			seen := map[string]bool{}
-			for seed := range uint64(10) {
+			for seed := range uint64(6) {
 				w := newWorld(t, Config{Ordered: row.ordered})
 				row.story(w)
 				if got := w.tree(); got != row.before {

@@ -63,6 +63,9 @@ func (d *disk) record(c change) {
 // commit makes the changes that are wanted durable, with those that they build
 // on. Caller holds the mutex.
 func (d *disk) commit(wanted func(change) bool) {
+	if !slices.ContainsFunc(d.journal, wanted) {
+		return
+	}
 	chosen := d.choose(wanted)
 	var done, rest []change
 	for i, c := range d.journal {
@@ -76,20 +79,13 @@ func (d *disk) commit(wanted func(change) bool) {
 	for _, c := range done {
 		d.engrave(c)
 	}
-	// What happened in a directory that is gone for good matters no more.
 	for _, c := range done {
 		for _, e := range c {
 			if e.was != nil && e.was.isDir() && e.was.links == 0 {
-				d.commitWithin(e.was)
+				// Gone for good: what happened in it matters no more.
+				d.commit(func(c change) bool { return c.within(e.was) })
 			}
 		}
-	}
-}
-
-func (d *disk) commitWithin(dir *inode) {
-	within := func(c change) bool { return c.within(dir) }
-	if slices.ContainsFunc(d.journal, within) {
-		d.commit(within)
 	}
 }
 
@@ -100,9 +96,14 @@ func (d *disk) choose(wanted func(change) bool) []bool {
 	needed := map[place]bool{}
 	found := false
 	for i, c := range slices.Backward(d.journal) {
+		if d.conf.Ordered {
+			found = found || wanted(c)
+			chosen[i] = found
+			continue
+		}
 		places := c.places()
-		if wanted(c) || d.conf.Ordered && found || slices.ContainsFunc(places, func(p place) bool { return needed[p] }) {
-			chosen[i], found = true, true
+		if wanted(c) || slices.ContainsFunc(places, func(p place) bool { return needed[p] }) {
+			chosen[i] = true
 			for _, p := range places {
 				needed[p] = true
 			}

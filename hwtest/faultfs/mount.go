@@ -194,6 +194,8 @@ func (f *FS) mount() error {
 		server.Serve()
 	}()
 	f.server, f.served = server, served
+	fault := f.disk.fault.Swap(int32(Healthy)) // nobody finds the way to a disk that is gone
+	defer f.disk.fault.Store(fault)
 	return f.calm()
 }
 
