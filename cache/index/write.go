@@ -272,7 +272,7 @@ func (x *Index) write(b *batch) error {
 		}
 		changes, updates := b.next(p.chunk, p.ops)
 		if err := x.engine.put(changes, x.version+1); err != nil {
-			return x.fail(err)
+			return x.fail(classify(err))
 		}
 		b.done += updates
 		x.mu.Lock()

@@ -1,0 +1,154 @@
+package index
+
+import (
+	"context"
+	"encoding/binary"
+	"fmt"
+	"os"
+	"runtime"
+	"runtime/debug"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+)
+
+const recordsEnv = "CISTERN_INDEX_RECORDS"
+
+// objects sets n short records under one prefix and n longer ones under another,
+// as the store does.
+func objects(x *Index, n int) {
+	short, long := make([]byte, 72), make([]byte, 300)
+	for i := range n {
+		binary.BigEndian.PutUint64(short, uint64(i)*0x9E3779B97F4A7C15)
+		binary.BigEndian.PutUint64(long, uint64(i)*0x9E3779B97F4A7C15)
+		key := binary.BigEndian.AppendUint64([]byte{'o'}, uint64(i))
+		err := x.Update(Op{Key: key, Value: short}, Op{Key: append([]byte{'m'}, key[1:]...), Value: long})
+		if err != nil {
+			panic(err)
+		}
+		if x.Pending() > 8<<20 {
+			if err := x.Commit(context.Background()); err != nil {
+				panic(err)
+			}
+		}
+	}
+	if err := x.Commit(context.Background()); err != nil {
+		panic(err)
+	}
+}
+
+func childRecords() int {
+	n, err := strconv.Atoi(os.Getenv(recordsEnv))
+	if err != nil {
+		panic(err)
+	}
+	return n
+}
+
+func childLoads(x *Index) {
+	n, began := childRecords(), time.Now()
+	objects(x, n)
+	say("acked", int(float64(2*n)/time.Since(began).Seconds()))
+	select {} // to be killed
+}
+
+// childIdles reads an index as the store does at its start, works a little, and
+// says what it weighs.
+func childIdles(x *Index) {
+	for _, p := range []byte{'o', 'm'} {
+		if _, err := x.Scan([]byte{p}, []byte{p + 1}, func(_, _ []byte) bool { return true }); err != nil {
+			panic(err)
+		}
+	}
+	objects(x, childRecords()/4) // overwritten, as hits are counted
+	debug.FreeOSMemory()
+	time.Sleep(200 * time.Millisecond)
+	status, err := os.ReadFile("/proc/self/status")
+	if err != nil {
+		panic(err)
+	}
+	for line := range strings.Lines(string(status)) {
+		if f := strings.Fields(line); len(f) == 3 && f[0] == "VmRSS:" {
+			say("acked", f[1])
+		}
+	}
+}
+
+// TestMillion kills a process that loaded a million objects, and opens and reads
+// all, with two Scans at once.
+func TestMillion(t *testing.T) {
+	n := 50_000
+	if soak {
+		n = 1_000_000
+	}
+	if testing.Short() {
+		n = 2000
+	}
+	t.Setenv(recordsEnv, strconv.Itoa(n))
+	dir := t.TempDir()
+	cmd, lines, _ := start(t, "load.large", dir)
+	var rate uint64
+	for line := range lines {
+		var ok bool
+		if rate, ok = number(line, "acked"); !ok {
+			t.Fatal(line)
+		}
+		must(t, cmd.Process.Kill())
+	}
+	figure(t, "index: sets in bulk", rate, "per s", "100000 at full size", !soak || rate >= 100_000)
+
+	began := time.Now()
+	x := mustOpen(t, Config{Dir: dir, Reserve: 1 << 20})
+	opened := time.Since(began)
+	var wg sync.WaitGroup
+	for _, p := range []byte{'o', 'm'} {
+		wg.Go(func() {
+			seen := 0
+			bad, err := x.Scan([]byte{p}, []byte{p + 1}, func(key, value []byte) bool {
+				if binary.BigEndian.Uint64(value) == binary.BigEndian.Uint64(key[1:])*0x9E3779B97F4A7C15 {
+					seen++
+				}
+				return true
+			})
+			if seen != n || bad > 0 || err != nil {
+				t.Errorf("%c: %d seen, %d bad, %v", p, seen, bad, err)
+			}
+		})
+	}
+	wg.Wait()
+	took := time.Since(began)
+	figure(t, fmt.Sprintf("index: open (%v) and two scans of %d objects after kill -9", opened.Round(time.Millisecond), n),
+		took.Round(time.Millisecond), "", "1.2 s at full size", !soak || took <= 1200*time.Millisecond)
+}
+
+// TestMemory weighs a process that does nothing but keep an index.
+func TestMemory(t *testing.T) {
+	if runtime.GOOS != "linux" {
+		t.Skip("reads /proc")
+	}
+	for _, tt := range []struct {
+		part    string
+		objects int
+		bound   uint64 // MB
+	}{{"large", 110_000, 100}, {"small", 1000, 32}} {
+		n := tt.objects
+		if !soak {
+			n = min(n, 10_000)
+		}
+		dir := t.TempDir()
+		x := mustOpen(t, Config{Dir: dir, Small: tt.part == "small", Reserve: 1 << 20})
+		objects(x, n)
+		mustClose(t, x)
+		t.Setenv(recordsEnv, strconv.Itoa(n))
+		_, lines, _ := start(t, "memory."+tt.part, dir)
+		kb := uint64(0)
+		for line := range lines {
+			kb, _ = number(line, "acked")
+		}
+		ok := kb > 0 && (raceDetector || kb/1024 <= tt.bound)
+		figure(t, fmt.Sprintf("index: memory of a process with %d objects, %s profile", n, tt.part), kb/1024, "MB",
+			fmt.Sprintf("%d MB", tt.bound), ok)
+	}
+}
