@@ -16,13 +16,16 @@ type Blocking struct {
 }
 
 // Partition computes the blocking of an object of size bytes into symbols of
-// the given length and blocks of at most k symbols, as even as possible. All
-// three must be positive.
+// the given length and blocks of at most k symbols, both positive, as even as
+// possible. An object of 0 bytes has no blocks.
 func Partition(size int64, symbol, k int) (Blocking, error) {
-	if size < 1 || symbol < 1 || k < 1 {
-		return Blocking{}, fmt.Errorf("object of %d bytes, symbols of %d, blocks of %d: want all positive", size, symbol, k)
+	if size < 0 || symbol < 1 || k < 1 {
+		return Blocking{}, fmt.Errorf("object of %d bytes, symbols of %d, blocks of %d: want a size and two lengths", size, symbol, k)
 	}
 	b := Blocking{Size: size, Symbol: symbol}
+	if size == 0 {
+		return b, nil
+	}
 	b.Symbols = (size-1)/int64(symbol) + 1
 	b.Blocks = (b.Symbols-1)/int64(k) + 1
 	b.SmallLen = int(b.Symbols / b.Blocks)
