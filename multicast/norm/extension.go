@@ -8,10 +8,11 @@ import (
 // Header extension types (RFC 5740 §4.1). Below 128 a length follows, from 128
 // on the extension is one word.
 const (
-	extCC   = 3
-	extFTI  = 64
-	extAuth = 96 // private: see Auth
-	extRate = 128
+	extCC         = 3
+	extFTI        = 64
+	extAuth       = 96 // private: see Auth
+	extRate       = 128
+	extInterleave = 200 // private: see Interleave
 )
 
 // Extensions is the encoded header extensions of a message.
@@ -97,6 +98,21 @@ func (e Extensions) AppendFTI(f FTI) Extensions {
 	e = binary.BigEndian.AppendUint32(e, uint32(f.Size))
 	e = binary.BigEndian.AppendUint16(e, f.Segment)
 	return append(e, byte(f.K), byte(f.Parity))
+}
+
+// Interleave gives the depth to which the object's blocks are interleaved, 1 if
+// nothing is said of it: a private extension that stands beside EXT_FTI.
+func (e Extensions) Interleave() uint16 {
+	ext := e.find(extInterleave, 4)
+	if ext == nil {
+		return 1
+	}
+	return binary.BigEndian.Uint16(ext[2:])
+}
+
+// AppendInterleave appends the depth of interleaving.
+func (e Extensions) AppendInterleave(depth uint16) Extensions {
+	return binary.BigEndian.AppendUint16(append(e, extInterleave, 0), depth)
 }
 
 // Flags of CCFeedback and of the items of CMD(CC).

@@ -33,6 +33,7 @@ func randomBytes(seed uint64, n int) memory {
 // lan is a sender, receivers and a lossy wire between them, in virtual time.
 // All randomness is from its seed.
 type lan struct {
+	start    time.Time
 	now      time.Time
 	sender   *Sender
 	hosts    []*host
@@ -41,6 +42,7 @@ type lan struct {
 	jitter   time.Duration // more delay, up to this: packets overtake each other
 	loss     float64       // of the sender's packets, at each receiver
 	feedback float64       // of the receivers' packets, at each who hears them
+	every    time.Duration // between the beginnings of outages of a host, on average
 	rate     float64       // bytes per second
 	free     time.Time
 	flights  flights
@@ -60,13 +62,14 @@ type host struct {
 	files  map[ObjectKey]memory
 	events []ReceiverEvent
 	from   time.Time // deaf before
+	outage time.Time // beginning of the current or next outage
 }
 
-// flight is a packet on its way to host to, or to the sender if that is -1.
+// flight is a packet on its way to hosts, or to the sender if that is -1.
 type flight struct {
 	at      time.Time
 	order   int
-	to      int
+	to      []int
 	pkt     []byte
 	unicast bool
 }
@@ -86,6 +89,9 @@ func (f *flights) Pop() any {
 	return x
 }
 
+// outage is how long a host loses everything in a burst.
+const outage = 10 * time.Millisecond
+
 const frameOverhead = 14 + 20 + 8
 
 var senderAddr = netip.MustParseAddrPort("10.0.0.1:6003")
@@ -95,7 +101,7 @@ func newLAN(t testing.TB, seed uint64, n int, adjust func(*SenderConfig, *Receiv
 	t.Helper()
 	l := &lan{
 		now: time.Unix(1_700_000_000, 0), rng: rand.New(rand.NewPCG(seed, 0)),
-		delay: 200 * time.Microsecond, rate: 12.5e6, trace: fnv.New64a(),
+		delay: 200 * time.Microsecond, rate: 12.5e6, trace: fnv.New64a(), start: time.Unix(1_700_000_000, 0),
 	}
 	sc := SenderConfig{Node: 1, Rand: rand.NewPCG(seed, 1)}
 	for i := range n {
@@ -124,13 +130,20 @@ func newLAN(t testing.TB, seed uint64, n int, adjust func(*SenderConfig, *Receiv
 	return l
 }
 
-func (l *lan) fly(to int, pkt []byte, unicast bool) {
-	l.order++
-	delay := l.delay
-	if l.jitter > 0 {
-		delay += time.Duration(l.rng.Int64N(int64(l.jitter)))
+func (l *lan) fly(to int, pkt []byte, unicast bool) { l.flyAll([]int{to}, pkt, unicast) }
+
+// flyAll sends a packet to hosts; jitter sets each apart.
+func (l *lan) flyAll(to []int, pkt []byte, unicast bool) {
+	if l.jitter == 0 {
+		l.order++
+		heap.Push(&l.flights, flight{l.now.Add(l.delay), l.order, to, pkt, unicast})
+		return
 	}
-	heap.Push(&l.flights, flight{l.now.Add(delay), l.order, to, pkt, unicast})
+	for i := range to {
+		l.order++
+		delay := l.delay + time.Duration(l.rng.Int64N(int64(l.jitter)))
+		heap.Push(&l.flights, flight{l.now.Add(delay), l.order, to[i : i+1], pkt, unicast})
+	}
 }
 
 // step goes on to the next thing that happens; false if nothing ever will.
@@ -171,14 +184,16 @@ func (l *lan) step() bool {
 func (l *lan) deliver() {
 	for len(l.flights) > 0 && !l.flights[0].at.After(l.now) {
 		f := heap.Pop(&l.flights).(flight)
-		if f.to < 0 {
-			l.sender.Handle(l.now, f.pkt, f.unicast)
-			continue
+		for _, to := range f.to {
+			if to < 0 {
+				l.sender.Handle(l.now, f.pkt, f.unicast)
+				continue
+			}
+			h := l.hosts[to]
+			h.r.Handle(l.now, senderAddr, f.pkt)
+			h.wake = h.r.Wake(l.now)
+			h.events = append(h.events, h.r.Events()...)
 		}
-		h := l.hosts[f.to]
-		h.r.Handle(l.now, senderAddr, f.pkt)
-		h.wake = h.r.Wake(l.now)
-		h.events = append(h.events, h.r.Events()...)
 	}
 }
 
@@ -202,11 +217,29 @@ func (l *lan) transmit() {
 	if l.log != nil {
 		l.log(-1, pkt, false)
 	}
+	var to []int
 	for i, h := range l.hosts {
-		if !l.now.Before(h.from) && l.rng.Float64() >= l.loss && (l.lose == nil || !l.lose(i, pkt)) {
-			l.fly(i, pkt, false)
+		if !l.now.Before(h.from) && l.rng.Float64() >= l.loss && !l.outage(h) && (l.lose == nil || !l.lose(i, pkt)) {
+			to = append(to, i)
 		}
 	}
+	l.flyAll(to, pkt, false)
+}
+
+// outage reports whether a host loses everything at the moment: for 10 ms in
+// l.every on average.
+func (l *lan) outage(h *host) bool {
+	if l.every == 0 {
+		return false
+	}
+	for !l.now.Before(h.outage.Add(outage)) {
+		next := h.outage
+		if next.IsZero() {
+			next = l.now
+		}
+		h.outage = next.Add(outage + time.Duration(l.rng.ExpFloat64()*float64(l.every-outage)))
+	}
+	return !l.now.Before(h.outage)
 }
 
 // answer sends a receiver's feedback.
@@ -223,11 +256,13 @@ func (l *lan) answer(from int, h *host) {
 		if l.rng.Float64() >= l.feedback {
 			l.fly(-1, pkt, to.IsValid())
 		}
+		var others []int
 		for i := range l.hosts {
 			if !to.IsValid() && i != from && l.rng.Float64() >= l.feedback {
-				l.fly(i, pkt, false)
+				others = append(others, i)
 			}
 		}
+		l.flyAll(others, pkt, false)
 	}
 	h.wake = h.r.Wake(l.now)
 	h.events = append(h.events, h.r.Events()...)

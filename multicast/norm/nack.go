@@ -19,7 +19,8 @@ type nackState struct {
 	phase nackPhase
 	until time.Time
 	upTo  Position // the NACK was about blocks before this one
-	epoch uint64   // counts NACKs: what others asked before is forgotten
+	since Position // what is asked for was missing before this one when the backoff began
+	peak  float64  // what others asked for of a block of late, as a fraction of it
 	out   [][]byte // requests to be sent
 }
 
@@ -50,8 +51,75 @@ func (s *source) trigger(now time.Time) {
 	if s.r.cfg.Silent || n.phase != nackIdle || !s.pending() {
 		return
 	}
-	n.phase = nackBackoff
-	n.until = now.Add(s.randomBackoff(s.backoff))
+	s.backOff(now)
+}
+
+// backOff begins the time in which others may ask for what is missing now.
+func (s *source) backOff(now time.Time) {
+	n := &s.nack
+	n.phase, n.since = nackBackoff, s.limit
+	n.until = now.Add(s.biased(s.randomBackoff(s.backoff), s.urgency(), s.backoff))
+}
+
+// holdOff begins the time in which repairs are waited for.
+func (s *source) holdOff(now time.Time) {
+	n := &s.nack
+	n.phase, n.upTo = nackHoldoff, s.limit
+	n.until = now.Add(s.hold())
+	n.peak *= 0.9
+}
+
+// hold is how long an answer to a request may take.
+func (s *source) hold() time.Duration { return time.Duration(s.backoff+2)*s.grtt + time.Millisecond }
+
+// urgencyBlocks bounds how many blocks are looked at to see how urgent a NACK is.
+const urgencyBlocks = 256
+
+// urgency compares what this receiver needs with what the neediest one of the
+// group probably does, 0 to 1. It is that of the block for which it is highest.
+func (s *source) urgency() float64 {
+	most := 0.0
+	looked := 0
+	for id := s.low; !s.high.Before(id) && !s.limit.Object.Before(id); id++ {
+		o := s.objects[id]
+		if o == nil || o.state == objectHeard || (o.hasInfo && o.info == nil) {
+			return 1
+		}
+		if o.ended() {
+			continue
+		}
+		for number := int64(o.low); number < o.end(s.limit) && looked < urgencyBlocks; number++ {
+			if o.complete.has(uint32(number)) {
+				continue
+			}
+			b := o.blocks[uint32(number)]
+			if b == nil {
+				return 1
+			}
+			looked++
+			most = max(most, float64(b.n-b.sources-len(b.parity))/s.neediest(float64(b.n)))
+		}
+	}
+	return min(most, 1)
+}
+
+// neediest is how many symbols of a block of n the neediest receiver probably
+// lacks: what others asked for of late, or if nothing was heard of that, by this
+// receiver's own loss and the size of the group.
+func (s *source) neediest(n float64) float64 {
+	if s.nack.peak > 0 {
+		return max(s.nack.peak*n, 1)
+	}
+	p := s.loss.fraction()
+	return max(n*p+math.Sqrt(2*math.Log(float64(s.group))*n*p*(1-p)), 1)
+}
+
+// biased moves a time within factor*GRTT so that the receivers who need most
+// come first: what they are sent serves the others too.
+func (s *source) biased(t time.Duration, urgency float64, factor int) time.Duration {
+	const weight = 0.75
+	whole := float64(factor) * float64(s.grtt)
+	return time.Duration((1-weight)*float64(t) + weight*(1-urgency)*whole)
 }
 
 // randomBackoff is a truncated exponential time up to factor*GRTT (RFC 5401 §3.2).
@@ -65,15 +133,6 @@ func (s *source) randomBackoff(factor int) time.Duration {
 	return time.Duration(min(max(t/lambda*math.Log(x*(math.Exp(lambda)-1)*t/lambda), 0), t))
 }
 
-// checked is the first block of an object that a check for losses up to s.limit
-// does not reach.
-func (s *source) checked(o *rxObject) int64 {
-	if o.id.Before(s.limit.Object) {
-		return o.part.Blocks
-	}
-	return min(int64(s.limit.Block), o.part.Blocks)
-}
-
 // pending reports whether anything before s.limit is missing.
 func (s *source) pending() bool {
 	if !s.synced || !s.moved {
@@ -85,28 +144,40 @@ func (s *source) pending() bool {
 		case o == nil:
 			return true
 		case o.ended():
-		case o.state == objectHeard, o.hasInfo && o.info == nil, int64(o.low) < s.checked(o):
+		case o.state == objectHeard, o.hasInfo && o.info == nil, int64(o.low) < o.end(s.limit):
 			return true
 		}
 	}
 	return false
 }
 
+// ask ends the backoff. What became missing during it is asked for too, but is
+// no reason to ask: it has a time of its own, or a whole group would ask for a
+// block the moment it is over.
+func (s *source) ask(now time.Time) {
+	n := &s.nack
+	n.phase = nackIdle
+	switch {
+	case !s.pending():
+	case s.uncovered(now, n.since):
+		n.out = s.buildNacks(now, s.limit)
+		s.holdOff(now)
+	default:
+		s.buildNacks(now, n.since) // counts the rounds
+		s.r.stats.Suppressed++
+		if s.uncovered(now, s.limit) {
+			s.backOff(now)
+		} else {
+			s.holdOff(now)
+		}
+	}
+}
+
 // pollNack sends what the procedure has ready.
 func (s *source) pollNack(now time.Time, b []byte) []byte {
 	n := &s.nack
 	if n.phase == nackBackoff && !now.Before(n.until) {
-		n.phase = nackIdle
-		var suppressed bool
-		n.out, suppressed = s.buildNacks()
-		if suppressed && len(n.out) == 0 {
-			s.r.stats.Suppressed++
-		}
-		if suppressed || len(n.out) > 0 {
-			n.phase, n.upTo = nackHoldoff, s.limit
-			n.until = now.Add(time.Duration(s.backoff+2)*s.grtt + time.Millisecond)
-			n.epoch++
-		}
+		s.ask(now)
 	}
 	if len(n.out) == 0 {
 		return b

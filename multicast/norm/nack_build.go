@@ -1,13 +1,15 @@
 package norm
 
+import "time"
+
 // maxNackPackets bounds how many NACKs are sent at once.
 const maxNackPackets = 4
 
 // nackBuilder collects requests into the contents of packets.
 type nackBuilder struct {
-	w          requestWriter
-	done       [][]byte
-	suppressed bool // something was left to the NACKs of others
+	w    requestWriter
+	done [][]byte
+	now  time.Time
 }
 
 // room makes room for one more request; false if there are packets enough.
@@ -26,24 +28,67 @@ func (nb *nackBuilder) next() {
 	nb.w = requestWriter{limit: nb.w.limit}
 }
 
-// buildNacks asks for what is missing before s.limit, as far as others have
+// buildNacks asks for what is missing before a position, as far as others have
 // not asked for it already.
-func (s *source) buildNacks() (packets [][]byte, suppressed bool) {
-	nb := nackBuilder{w: requestWriter{limit: s.requestLimit()}}
-	for id := s.low; !s.high.Before(id) && !s.limit.Object.Before(id) && nb.room(); id++ {
+func (s *source) buildNacks(now time.Time, before Position) [][]byte {
+	nb := nackBuilder{w: requestWriter{limit: s.requestLimit()}, now: now}
+	for id := s.low; !s.high.Before(id) && !before.Object.Before(id) && nb.room(); id++ {
 		o := s.objects[id]
 		switch {
-		case o == nil || (o.state == objectHeard && !o.hasInfo):
-			id = s.askObjects(&nb, id)
+		case o == nil:
+			id = s.askObjects(&nb, id, before.Object)
+		case o.unknown():
+			if !s.recent(now, o.infoHeard) {
+				id = s.askObjects(&nb, id, id)
+			}
 		case !o.ended():
-			if given := s.askObject(&nb, o); given {
+			if given := s.askObject(&nb, o, o.end(before)); given {
 				s.abandon(id, errRounds)
 			}
 		}
 	}
 	s.skipEnded()
 	nb.next()
-	return nb.done, nb.suppressed
+	return nb.done
+}
+
+// uncovered reports whether something is missing before a position that others
+// have not asked for.
+func (s *source) uncovered(now time.Time, before Position) bool {
+	for id := s.low; !s.high.Before(id) && !before.Object.Before(id); id++ {
+		o := s.objects[id]
+		if o == nil || (o.lacksInfo() && !s.recent(now, o.infoHeard)) {
+			return true
+		}
+		if o.state != objectOpen {
+			continue
+		}
+		for number := int64(o.low); number < o.end(before); number++ {
+			if o.complete.has(uint32(number)) {
+				continue
+			}
+			if b := o.blocks[uint32(number)]; b == nil || !s.covered(now, b) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// unknown reports whether all that is known of an object is that it exists.
+func (o *rxObject) unknown() bool { return o.state == objectHeard && !o.hasInfo }
+
+// lacksInfo reports whether the object waits for NORM_INFO.
+func (o *rxObject) lacksInfo() bool {
+	return !o.ended() && o.info == nil && (o.hasInfo || o.state == objectHeard)
+}
+
+// end is the first block of the object that a position does not cover.
+func (o *rxObject) end(before Position) int64 {
+	if o.id.Before(before.Object) {
+		return o.part.Blocks
+	}
+	return min(int64(before.Block), o.part.Blocks)
 }
 
 // requestLimit is the room for requests in a NACK that is no longer than a
@@ -63,11 +108,11 @@ func (s *source) requestLimit() int {
 	return max(limit, 2*maxRequestLen)
 }
 
-// askObjects asks for the objects from id on that were never heard of, and
-// gives the last of them.
-func (s *source) askObjects(nb *nackBuilder, id ObjectID) ObjectID {
+// askObjects asks for the objects from id on, up to end, that were never heard
+// of, and gives the last of them.
+func (s *source) askObjects(nb *nackBuilder, id, end ObjectID) ObjectID {
 	last := id
-	for last != s.high && last != s.limit.Object && s.objects[last+1] == nil {
+	for last != s.high && last != end && s.objects[last+1] == nil {
 		last++
 	}
 	nb.w.add(LevelObject, FECReedSolomon, Position{Object: id}, Position{Object: last}, 0)
@@ -76,26 +121,29 @@ func (s *source) askObjects(nb *nackBuilder, id ObjectID) ObjectID {
 
 // askObject asks for what is missing of an object. It reports true if only
 // such things are missing that were asked for as often as allowed.
-func (s *source) askObject(nb *nackBuilder, o *rxObject) (given bool) {
+func (s *source) askObject(nb *nackBuilder, o *rxObject, end int64) (given bool) {
 	limit := s.r.cfg.NackRounds
 	asked := false
 	if o.hasInfo && o.info == nil {
 		switch {
 		case limit > 0 && o.infoRounds >= limit:
 			given = true
-		case o.infoEpoch == s.nack.epoch:
-			asked, nb.suppressed = true, true
+		case s.recent(nb.now, o.infoHeard):
+			asked = true
+			if o.infoCounted != o.infoHeard {
+				o.infoCounted = o.infoHeard
+				o.infoRounds++
+			}
 		default:
 			asked = true
 			at := Position{Object: o.id}
 			nb.w.add(LevelInfo, o.scheme(), at, at, 0)
+			o.infoRounds++
 		}
-		o.infoRounds++
 	}
 	if o.state != objectOpen {
 		return given && !asked
 	}
-	end := s.checked(o)
 	run := blockRun{nb: nb, o: o}
 	for number := int64(o.low); number < end; number++ {
 		if o.complete.has(uint32(number)) {
@@ -165,9 +213,11 @@ func (s *source) askBlock(run *blockRun, b *rxBlock, number uint32) bool {
 		return true
 	}
 	n := o.part.Len(int64(number))
-	if b.covered(n, s.nack.epoch) {
-		b.rounds++
-		run.nb.suppressed = true
+	if s.covered(run.nb.now, b) {
+		if b.counted != b.heard {
+			b.counted = b.heard
+			b.rounds++
+		}
 		return true
 	}
 	if b.have.empty() {
@@ -215,16 +265,21 @@ func (b *rxBlock) request(n, parity int) symbolSet {
 	return set
 }
 
-// covered reports whether others have asked for enough in this epoch.
-func (b *rxBlock) covered(n int, epoch uint64) bool {
-	if b.epoch != epoch {
+// recent reports whether what another asked for at a time may still be answered.
+func (s *source) recent(now, heard time.Time) bool {
+	return !heard.IsZero() && now.Sub(heard) < s.hold()
+}
+
+// covered reports whether others have asked for enough of a block of late.
+func (s *source) covered(now time.Time, b *rxBlock) bool {
+	if !s.recent(now, b.heard) {
 		return false
 	}
 	expected := b.need
-	for i := b.explicit.next(0); i < n; i = b.explicit.next(i + 1) {
+	for i := b.explicit.next(0); i < b.n; i = b.explicit.next(i + 1) {
 		if !b.have.has(i) {
 			expected++
 		}
 	}
-	return expected >= n-b.sources-len(b.parity)
+	return expected >= b.n-b.sources-len(b.parity)
 }

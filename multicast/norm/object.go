@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"time"
 
 	"github.com/cistern-edge/cistern/multicast/fec"
 )
@@ -32,11 +33,14 @@ type rxObject struct {
 	hasInfo bool   // the sender says that there is NORM_INFO
 	info    []byte // NORM_INFO, nil as long as it has not come
 	part    fec.Blocking
+	depth   uint16
+	order   fec.Interleaving
 	code    *fec.Code
 	sink    Sink
 
-	infoRounds int    // NACKs that asked for INFO
-	infoEpoch  uint64 // see rxBlock.epoch: others asked for INFO
+	infoRounds  int       // NACKs that asked for INFO
+	infoHeard   time.Time // when another asked for INFO
+	infoCounted time.Time // the infoHeard that infoRounds counts
 
 	low      uint32 // blocks before it are complete
 	left     int64  // blocks that are not complete
@@ -55,9 +59,9 @@ type rxBlock struct {
 	parity  []parityRow
 	rounds  int // NACKs that asked for it
 
-	// What others asked for since the receiver's last NACK: in its epoch,
-	// counted from 1.
-	epoch    uint64
+	// What others asked for since heard; it is void after nackState.hold.
+	heard    time.Time
+	counted  time.Time // the heard that rounds counts
 	need     int       // parity symbols
 	explicit symbolSet // source symbols
 }
@@ -95,7 +99,7 @@ func (o *rxObject) announce(scheme FECID, flags uint8, ext Extensions, trusted b
 	}
 	fti, ok := ext.FTI(scheme)
 	if o.hasFTI {
-		return scheme == o.fec && (!ok || fti == o.fti)
+		return scheme == o.fec && (!ok || (fti == o.fti && ext.Interleave() == o.depth))
 	}
 	if !ok || !trusted {
 		return true
@@ -104,7 +108,7 @@ func (o *rxObject) announce(scheme FECID, flags uint8, ext Extensions, trusted b
 		o.refuse(errors.New("stream objects are not supported"))
 		return true
 	}
-	if err := o.checkFTI(fti); err != nil {
+	if err := o.checkFTI(fti, ext.Interleave()); err != nil {
 		o.refuse(err)
 		return true
 	}
@@ -114,10 +118,14 @@ func (o *rxObject) announce(scheme FECID, flags uint8, ext Extensions, trusted b
 }
 
 // checkFTI refuses sizes beyond the limits, before anything is allocated.
-func (o *rxObject) checkFTI(f FTI) error {
+func (o *rxObject) checkFTI(f FTI, depth uint16) error {
 	cfg := &o.src.r.cfg
-	if f.Size < 1 || f.Size > cfg.MaxObjectSize {
-		return fmt.Errorf("object of %d bytes: want 1 to %d", f.Size, cfg.MaxObjectSize)
+	least := int64(1)
+	if o.hasInfo {
+		least = 0 // INFO is all there is of an empty object
+	}
+	if f.Size < least || f.Size > cfg.MaxObjectSize {
+		return fmt.Errorf("object of %d bytes: want %d to %d", f.Size, least, cfg.MaxObjectSize)
 	}
 	if f.Segment < 1 || int(f.Segment) > cfg.MaxSegmentSize {
 		return fmt.Errorf("segments of %d bytes: want 1 to %d", f.Segment, cfg.MaxSegmentSize)
@@ -132,7 +140,11 @@ func (o *rxObject) checkFTI(f FTI) error {
 	if part.Blocks > maxBlocks {
 		return fmt.Errorf("object of %d blocks: want at most 2^24", part.Blocks)
 	}
-	o.part = part
+	order, err := fec.Interleave(part.Blocks, int(depth))
+	if err != nil {
+		return fmt.Errorf("order object: %w", err)
+	}
+	o.part, o.depth, o.order = part, depth, order
 	return nil
 }
 
@@ -161,6 +173,12 @@ func (o *rxObject) offer() {
 	o.state, o.sink = objectOpen, sink
 	o.left, o.complete, o.blocks = o.part.Blocks, blockSet{}, map[uint32]*rxBlock{}
 	r.event(ReceiverEvent{Kind: ObjectStarted, Key: key, Info: slices.Clone(o.info)})
+	for _, m := range o.src.early.drop(o.id) {
+		if o.state == objectOpen && !o.take(&m) {
+			r.stats.Rejected++
+		}
+	}
+	o.finish() // an empty object is complete
 }
 
 // takeInfo takes NORM_INFO.
@@ -237,6 +255,9 @@ func (o *rxObject) take(m *Data) bool {
 		copy(data, m.Payload)
 		b.hold(o.src, parityRow{i - n, data})
 	}
+	if i >= n || m.Flags&FlagRepair != 0 {
+		b.heard = time.Time{} // what the others asked for is on its way
+	}
 	b.have.add(i)
 	r.stats.Symbols++
 	if b.sources+len(b.parity) >= n {
@@ -267,7 +288,7 @@ func (o *rxObject) completeBlock(number uint32, b *rxBlock, n int) {
 
 // finish ends the object if nothing is missing.
 func (o *rxObject) finish() {
-	if o.left > 0 || (o.hasInfo && o.info == nil) {
+	if o.state != objectOpen || o.left > 0 || (o.hasInfo && o.info == nil) {
 		return
 	}
 	o.src.r.event(ReceiverEvent{Kind: ObjectComplete, Key: o.src.key(o.id), Info: slices.Clone(o.info)})

@@ -182,9 +182,9 @@ func TestBadObjectsAreRefused(t *testing.T) {
 		"no size":      {Content: memory{}},
 		"too large":    {Content: memory{}, Size: 1 << 48},
 		"many blocks":  {Content: memory{}, Size: 1 << 40},
-		"long info":    {Content: memory{}, Size: 1, Info: make([]byte, 85)},
+		"long info":    {Content: memory{}, Size: 1, Info: make([]byte, 81)},
 		"negative":     {Content: memory{}, Size: -1},
-		"empty object": {Content: memory{}, Size: 0, Info: []byte("x")},
+		"empty object": {Content: memory{}, Size: 0},
 	} {
 		if _, err := s.Add(o); err == nil {
 			t.Errorf("%s: taken", name)

@@ -1,16 +1,18 @@
 package norm
 
+import "time"
+
 // overhearBudget bounds the blocks that one NACK of another receiver touches.
 const overhearBudget = 4096
 
 // overhearNack notes another receiver's requests. With authentication they
 // cannot be checked, so they count for nothing.
-func (r *Receiver) overhearNack(m *Nack) {
+func (r *Receiver) overhearNack(now time.Time, m *Nack) {
 	if m.Source == r.cfg.Node || r.cfg.Auth != nil {
 		return
 	}
 	if s := r.find(m.Sender, m.Instance); s != nil {
-		s.overhear(m.Requests)
+		s.overhear(now, m.Requests)
 		s.overhearRate(m.Ext)
 	}
 }
@@ -26,7 +28,7 @@ func (r *Receiver) overhearAck(m *Ack) {
 }
 
 // overhear notes requests that the sender has, so as not to repeat them.
-func (s *source) overhear(requests Requests) {
+func (s *source) overhear(now time.Time, requests Requests) {
 	if !s.synced || s.r.cfg.Silent {
 		return
 	}
@@ -39,35 +41,36 @@ func (s *source) overhear(requests Requests) {
 			continue
 		}
 		if q.Level&(LevelInfo|LevelObject) != 0 {
-			o.infoEpoch = s.nack.epoch
+			o.infoHeard = now
 		}
 		if o.state != objectOpen || q.Level&(LevelSegment|LevelBlock) == 0 {
 			continue
 		}
 		if q.Level&LevelSegment == 0 {
-			budget = s.overhearBlocks(o, q, budget)
+			budget = s.overhearBlocks(now, o, q, budget)
 			continue
 		}
-		b := o.heardBlock(q.First.Block)
+		b := o.heardBlock(now, q.First.Block)
 		if b == nil || q.First.Block != q.Last.Block {
 			continue
 		}
 		if b != last {
 			last, need = b, 0
 		}
-		need += b.overhear(q, o.part.Len(int64(q.First.Block)))
+		need += b.overhear(q, b.n)
 		b.need = max(b.need, need)
+		s.nack.peak = max(s.nack.peak, float64(min(need, b.n))/float64(b.n))
 	}
 }
 
-// heardBlock gives the state of a block that others asked for, of this epoch.
-func (o *rxObject) heardBlock(number uint32) *rxBlock {
+// heardBlock gives the state of a block that others asked for just now.
+func (o *rxObject) heardBlock(now time.Time, number uint32) *rxBlock {
 	if int64(number) >= o.part.Blocks {
 		return nil
 	}
 	b := o.spareBlock(number)
-	if b != nil && b.epoch != o.src.nack.epoch {
-		b.epoch, b.need, b.explicit = o.src.nack.epoch, 0, symbolSet{}
+	if b != nil && !o.src.recent(now, b.heard) {
+		b.heard, b.need, b.explicit = now, 0, symbolSet{}
 	}
 	return b
 }
@@ -88,11 +91,11 @@ func (b *rxBlock) overhear(q Request, n int) int {
 }
 
 // overhearBlocks notes a request for whole blocks.
-func (s *source) overhearBlocks(o *rxObject, q Request, budget int) int {
-	end := min(int64(q.Last.Block)+1, s.checked(o))
+func (s *source) overhearBlocks(now time.Time, o *rxObject, q Request, budget int) int {
+	end := min(int64(q.Last.Block)+1, o.end(s.limit))
 	for number := max(int64(q.First.Block), int64(o.low)); number < end && budget > 0; number++ {
 		budget--
-		if b := o.heardBlock(uint32(number)); b != nil {
+		if b := o.heardBlock(now, uint32(number)); b != nil {
 			b.explicit.addRange(0, o.part.Len(number))
 		}
 	}

@@ -45,7 +45,7 @@ func (c *parityCache) symbol(code *fec.Code, o *txObject, block uint32, row int)
 }
 
 func (c *parityCache) compute(code *fec.Code, o *txObject, block uint32, first, end int) ([][]byte, error) {
-	raw, err := o.readBlock(int64(block), c.raw)
+	raw, err := o.readSymbols(int64(block), 0, o.part.Len(int64(block)), c.raw)
 	if err != nil {
 		return nil, err
 	}

@@ -53,7 +53,7 @@ func (r *Receiver) Handle(now time.Time, from netip.AddrPort, pkt []byte) {
 	}
 	switch m := m.(type) {
 	case *Nack:
-		r.overhearNack(m)
+		r.overhearNack(now, m)
 	case *Ack:
 		r.overhearAck(m)
 	case senderMessage:
@@ -104,7 +104,7 @@ func (r *Receiver) handleSender(now time.Time, from netip.AddrPort, f frame, m s
 	case *CC:
 		src.handleProbe(now, m)
 	case *RepairAdv:
-		src.overhear(m.Requests)
+		src.overhear(now, m.Requests)
 		src.overhearRate(m.Ext)
 	case *Squelch:
 		src.handleSquelch(m)

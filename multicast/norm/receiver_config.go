@@ -64,7 +64,8 @@ type ReceiverConfig struct {
 	// mind, about 100 bytes each (65536).
 	MaxBlocks int
 	// MaxParityBytes is how much parity of a sender is held until its block
-	// can be decoded (16 MiB).
+	// can be decoded (16 MiB). A quarter of that may be symbols of objects whose
+	// NORM_INFO has yet to come.
 	MaxParityBytes int
 
 	// Auth authenticates commands and feedback; nil is the plain mode.

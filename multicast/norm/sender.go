@@ -23,11 +23,12 @@ type Object struct {
 	// Content is read at any offset below Size, from within Poll only. It must
 	// not block for long and must stay unchanged until the object is dropped.
 	Content io.ReaderAt
-	// Size in bytes, 1 to 2^48-1 (and at most 2^24 blocks).
+	// Size in bytes, 0 to 2^48-1 (and at most 2^24 blocks).
 	Size int64
 	// Info is the payload of NORM_INFO, empty for none. With the Auth extension
-	// and 16 bytes it must fit into a segment. It is required with Auth, for
-	// it is what vouches for the object's size.
+	// and 20 bytes it must fit into a segment. It is required with Auth, for
+	// it is what vouches for the object's size, and for an empty object, for it
+	// is all that is sent of it.
 	Info []byte
 }
 
@@ -49,6 +50,7 @@ type Sender struct {
 	read         readAhead
 	parity       parityCache
 
+	ahead     anticipation
 	repair    repairState
 	probe     probeState
 	flush     flushState
@@ -96,8 +98,8 @@ func (s *Sender) Add(o Object) (ObjectID, error) {
 	if s.next.Distance(s.oldest) >= maxWindow {
 		return 0, fmt.Errorf("add object: %d objects not dropped yet", maxWindow)
 	}
-	if o.Content == nil || o.Size < 1 || o.Size > maxObjectSize {
-		return 0, fmt.Errorf("add object: size %d is not in 1..2^48-1, or no content", o.Size)
+	if (o.Content == nil && o.Size > 0) || o.Size < 0 || o.Size > maxObjectSize {
+		return 0, fmt.Errorf("add object: size %d is not in 0..2^48-1, or no content", o.Size)
 	}
 	part, err := fec.Partition(o.Size, s.cfg.SegmentSize, s.cfg.K)
 	if err != nil {
@@ -106,16 +108,20 @@ func (s *Sender) Add(o Object) (ObjectID, error) {
 	if part.Blocks > maxBlocks {
 		return 0, fmt.Errorf("add object: %d blocks, want at most 2^24", part.Blocks)
 	}
-	if limit := s.cfg.SegmentSize - s.authLen() - 16; len(o.Info) > limit {
+	order, err := fec.Interleave(part.Blocks, s.cfg.Interleave)
+	if err != nil {
+		return 0, fmt.Errorf("add object: %w", err)
+	}
+	if limit := s.cfg.SegmentSize - s.authLen() - 20; len(o.Info) > limit {
 		return 0, fmt.Errorf("add object: information of %d bytes, want at most %d", len(o.Info), limit)
 	}
-	if s.cfg.Auth != nil && len(o.Info) == 0 {
-		return 0, errors.New("add object: information is needed for authentication")
+	if (s.cfg.Auth != nil || o.Size == 0) && len(o.Info) == 0 {
+		return 0, errors.New("add object: information is needed for authentication, and for an empty object")
 	}
 	id := s.next
 	s.next++
 	s.objects[id] = &txObject{
-		Object: o, id: id, part: part, blocks: map[uint32]*txBlock{},
+		Object: o, id: id, part: part, order: order, blocks: map[uint32]*txBlock{},
 		fti: FTI{o.Size, uint16(s.cfg.SegmentSize), uint16(s.cfg.K), uint16(s.cfg.Parity)},
 	}
 	return id, nil

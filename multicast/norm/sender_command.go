@@ -35,6 +35,9 @@ func (s *Sender) lastPosition() (Position, bool) {
 // lastPosition is the last source symbol of the object.
 func (o *txObject) lastPosition() Position {
 	block := o.part.Blocks - 1
+	if block < 0 {
+		return Position{o.id, maxBlocks - 1, 255} // what libnorm says of an empty file
+	}
 	return Position{o.id, uint32(block), uint16(o.part.Len(block) - 1)}
 }
 

@@ -14,6 +14,7 @@ type txObject struct {
 	Object
 	id      ObjectID
 	part    fec.Blocking
+	order   fec.Interleaving
 	fti     FTI
 	sent    bool // the first pass is over
 	dropped bool
@@ -48,10 +49,11 @@ func (o *txObject) readAt(p []byte, off int64) error {
 	return fmt.Errorf("read content at %d: %w", off+int64(n), err)
 }
 
-// readBlock reads the source symbols of a block into buf.
-func (o *txObject) readBlock(block int64, buf []byte) ([]byte, error) {
-	off, _ := o.part.Span(block, 0)
-	last, n := o.part.Span(block, o.part.Len(block)-1)
+// readSymbols reads the source symbols of a block from first up to, not
+// including, end into buf.
+func (o *txObject) readSymbols(block int64, first, end int, buf []byte) ([]byte, error) {
+	off, _ := o.part.Span(block, first)
+	last, n := o.part.Span(block, end-1)
 	size := int(last-off) + n
 	if cap(buf) < size {
 		buf = make([]byte, size)
@@ -60,31 +62,53 @@ func (o *txObject) readBlock(block int64, buf []byte) ([]byte, error) {
 	return buf, o.readAt(buf, off)
 }
 
-// readAhead holds the block that the first pass is in.
+// readAheadBytes bounds what is read ahead for the first pass.
+const readAheadBytes = 4 << 20
+
+// readAhead holds the symbols that come next of each block of the group that
+// the first pass is in.
 type readAhead struct {
-	single []byte // one symbol, for repairs elsewhere
-	object *txObject
-	block  uint32
-	data   []byte
+	single  []byte // one symbol, for repairs elsewhere
+	object  *txObject
+	first   int64 // block of the group
+	windows []window
 }
 
-// symbol gives a source symbol out of the block read ahead.
-func (r *readAhead) symbol(o *txObject, block uint32, i int) ([]byte, error) {
-	if r.object != o || r.block != block {
-		data, err := o.readBlock(int64(block), r.data)
-		r.object, r.block, r.data = o, block, data
-		if err != nil {
-			r.object = nil
+// window is neighbouring source symbols of one block.
+type window struct {
+	start, end int
+	data       []byte
+}
+
+// symbol gives a source symbol of the group in the pass.
+func (r *readAhead) symbol(o *txObject, block int64, i int) ([]byte, error) {
+	first, end := o.order.Group(block)
+	if r.object != o || r.first != first {
+		r.object, r.first = o, first
+		for len(r.windows) < int(end-first) {
+			r.windows = append(r.windows, window{})
+		}
+		for j := range r.windows {
+			r.windows[j].end = 0
+		}
+	}
+	w := &r.windows[block-first]
+	if i < w.start || i >= w.end {
+		n := max(readAheadBytes/(int(end-first)*o.part.Symbol), 1)
+		w.start, w.end = i, min(i+n, o.part.Len(block))
+		var err error
+		if w.data, err = o.readSymbols(block, w.start, w.end, w.data); err != nil {
+			w.end = 0
 			return nil, err
 		}
 	}
-	from := i * o.part.Symbol
-	return r.data[from:min(from+o.part.Symbol, len(r.data))], nil
+	from := (i - w.start) * o.part.Symbol
+	return w.data[from:min(from+o.part.Symbol, len(w.data))], nil
 }
 
 // sendDue: something of an object waits to be sent.
 func (s *Sender) sendDue(time.Time) (time.Time, bool) {
-	return time.Time{}, !s.closing && (len(s.repair.queue) > 0 || s.pass.Object != s.next)
+	return time.Time{}, !s.closing && (s.repair.pending > 0 || s.pass.Object != s.next)
 }
 
 // runSend sends a repair if one is queued, else the next symbol of the pass.
@@ -98,6 +122,17 @@ func (s *Sender) runSend(now time.Time, b []byte) []byte {
 			s.nextObject()
 			continue
 		}
+		if o.part.Blocks == 0 {
+			if !o.infoSent {
+				break // INFO is all there is, and goes out first
+			}
+			s.flush.restart()
+			s.finishPass(o)
+			continue
+		}
+		if s.pass.Block == 0 && s.pass.Symbol == 0 {
+			s.beginGroup(now, o)
+		}
 		out, err := s.appendSymbol(b, o, s.pass.Block, int(s.pass.Symbol), 0)
 		if err != nil {
 			s.failObject(o, err)
@@ -105,27 +140,69 @@ func (s *Sender) runSend(now time.Time, b []byte) []byte {
 		}
 		s.stats.DataPackets++
 		s.stats.DataBytes += uint64(len(out) - len(b))
-		s.advance(o)
+		s.advance(now, o)
 		return out
 	}
 	return b
 }
 
-// advance moves the first pass behind the symbol just sent.
-func (s *Sender) advance(o *txObject) {
+// advance moves the first pass behind the symbol just sent: to the same symbol
+// of the next block of the group, then to the next symbol, then to the next
+// group.
+func (s *Sender) advance(now time.Time, o *txObject) {
 	s.flush.restart()
-	s.pass.Symbol++
-	if int(s.pass.Symbol) < o.part.Len(int64(s.pass.Block))+s.cfg.AutoParity {
+	first, end := o.order.Group(int64(s.pass.Block))
+	for {
+		if s.pass.Block++; int64(s.pass.Block) == end {
+			s.pass.Block = uint32(first)
+			s.pass.Symbol++
+		}
+		switch symbol := int(s.pass.Symbol) - s.ahead.parity; {
+		case symbol < o.part.Len(int64(s.pass.Block)):
+			return
+		case symbol >= o.part.Len(first): // the longest are first
+			s.endGroup(now, o, first, end)
+			return
+		}
+	}
+}
+
+// beginGroup settles how much parity goes out with the group that begins.
+func (s *Sender) beginGroup(now time.Time, o *txObject) {
+	s.ahead.parity = s.cfg.AutoParity
+	if s.cfg.Anticipate {
+		s.ahead.parity = s.ahead.settle(now.Add(-s.requestTime()), s.cfg.AutoParity, s.cfg.Parity)
+	}
+}
+
+// endGroup ends the first pass over a group of blocks.
+func (s *Sender) endGroup(now time.Time, o *txObject, first, end int64) {
+	if s.cfg.Anticipate {
+		for block := first; block < end; block++ {
+			s.ahead.passed(now, s.track(o, uint32(block), s.ahead.parity), s.ahead.parity)
+		}
+	}
+	s.pass.Block, s.pass.Symbol = uint32(end), 0
+	if end == o.part.Blocks {
+		s.finishPass(o)
 		return
 	}
-	s.pass.Symbol = 0
-	s.pass.Block++
-	if int64(s.pass.Block) < o.part.Blocks {
-		return
-	}
+	s.beginGroup(now, o)
+}
+
+func (s *Sender) finishPass(o *txObject) {
 	o.sent = true
 	s.event(SenderEvent{Kind: ObjectSent, Object: o.id})
 	s.nextObject()
+}
+
+// passed reports whether the first pass over a block of an object is over.
+func (s *Sender) passed(o *txObject, block int64) bool {
+	if o.sent || o.id != s.pass.Object {
+		return o.sent
+	}
+	first, _ := o.order.Group(int64(s.pass.Block))
+	return block < first
 }
 
 func (s *Sender) nextObject() { s.pass = Position{Object: s.pass.Object + 1} }
@@ -145,11 +222,20 @@ func (s *Sender) appendSymbol(b []byte, o *txObject, block uint32, symbol int, f
 		SenderHeader: s.header(), Flags: o.flags() | flags, FEC: FECReedSolomon,
 		Position: Position{o.id, block, uint16(symbol)}, Payload: payload,
 	}
-	var ext [12]byte
+	var ext [16]byte
 	if !s.cfg.FTIInInfoOnly || len(o.Info) == 0 {
-		m.Ext = Extensions(ext[:0]).AppendFTI(o.fti)
+		m.Ext = s.describe(ext[:0], o)
 	}
 	return m.Append(b), nil
+}
+
+// describe appends what a receiver must know to take the object's symbols.
+func (s *Sender) describe(e Extensions, o *txObject) Extensions {
+	e = e.AppendFTI(o.fti)
+	if s.cfg.Interleave > 1 {
+		e = e.AppendInterleave(uint16(s.cfg.Interleave))
+	}
+	return e
 }
 
 // symbol gives the payload of a symbol, valid until the next call.
@@ -159,7 +245,7 @@ func (s *Sender) symbol(o *txObject, block uint32, i int, ahead bool) ([]byte, e
 		return s.parity.symbol(s.code, o, block, i-n)
 	}
 	if ahead {
-		return s.read.symbol(o, block, i)
+		return s.read.symbol(o, int64(block), i)
 	}
 	off, size := o.part.Span(int64(block), i)
 	if cap(s.read.single) < size {
@@ -216,6 +302,6 @@ func (s *Sender) runInfo(now time.Time, b []byte) []byte {
 	}
 	o.infoSent, o.infoAt = true, now
 	m := Info{SenderHeader: s.header(), Flags: o.flags() | flags, FEC: FECReedSolomon, Object: o.id, Payload: o.Info}
-	m.Ext = m.Ext.AppendFTI(o.fti)
+	m.Ext = s.describe(nil, o)
 	return s.command(b, &m, &m.SenderHeader)
 }

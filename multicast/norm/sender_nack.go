@@ -99,7 +99,7 @@ func (s *Sender) requestBlocks(now time.Time, o *txObject, first, last int64) in
 		s.repair.budget--
 		k := s.block(o, uint32(number), now)
 		if k == nil {
-			if !o.sent && (o.id != s.pass.Object || number >= int64(s.pass.Block)) {
+			if !s.passed(o, number) {
 				break // nothing beyond has been sent either
 			}
 			continue
@@ -134,7 +134,7 @@ func (s *Sender) requestObjects(now time.Time, q Request) int {
 
 // requestInfo queues an object's INFO unless it is on its way.
 func (s *Sender) requestInfo(now time.Time, o *txObject) {
-	if len(o.Info) == 0 || o.infoAsked || !o.infoSent || now.Sub(o.infoAt) < s.grtt() {
+	if len(o.Info) == 0 || o.infoAsked || !o.infoSent || now.Sub(o.infoAt) < s.repair.crossing {
 		return
 	}
 	o.infoAsked = true
@@ -142,9 +142,9 @@ func (s *Sender) requestInfo(now time.Time, o *txObject) {
 }
 
 // advertDue: receivers that did not hear a unicast NACK are told of it at
-// once, but no more often than 20 times a GRTT.
+// once, but no more often than 40 times a GRTT.
 func (s *Sender) advertDue(time.Time) (time.Time, bool) {
-	return s.repair.advertAt.Add(s.grtt() / 20), s.repair.advert && !s.closing
+	return s.repair.advertAt.Add(s.grtt() / 40), s.repair.advert && !s.closing
 }
 
 func (s *Sender) runAdvert(now time.Time, b []byte) []byte {

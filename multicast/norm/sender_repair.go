@@ -2,6 +2,7 @@ package norm
 
 import (
 	"container/heap"
+	"slices"
 	"time"
 )
 
@@ -15,6 +16,8 @@ type repairState struct {
 	wanted  []*txBlock // asked for since aggregation began
 	end     time.Time  // of the aggregation, zero if there is none
 	queue   blockHeap
+	group   []*txBlock  // taken from the queue: a symbol of each is sent in turn
+	turn    int         // in the group
 	infos   []*txObject // whose INFO was asked for
 	pending int         // symbols in the queue
 	history []*txBlock  // all blocks with state, oldest first
@@ -54,21 +57,28 @@ func (k *txBlock) sourceLen() int { return k.object.part.Len(int64(k.number)) }
 
 // block gives the state of a block that may be repaired now, or nil.
 func (s *Sender) block(o *txObject, number uint32, now time.Time) *txBlock {
-	if int64(number) >= o.part.Blocks || (!o.sent && (o.id != s.pass.Object || number >= s.pass.Block)) {
+	if int64(number) >= o.part.Blocks || !s.passed(o, int64(number)) {
 		return nil // not there, or its first pass is not over
 	}
-	k := o.blocks[number]
+	k := s.track(o, number, s.cfg.AutoParity)
 	if k == nil {
-		if !s.makeRoom() {
-			return nil
-		}
-		k = &txBlock{object: o, number: number, fresh: s.cfg.AutoParity}
-		o.blocks[number] = k
-		s.repair.history = append(s.repair.history, k)
+		return nil
 	}
 	// A request that crossed with a repair cannot have known of it.
 	if !k.sentAt.IsZero() && now.Sub(k.sentAt) < s.repair.crossing {
 		return nil
+	}
+	return k
+}
+
+// track gives the state of a block, made if need be for one of which so many
+// parity symbols have been sent; nil if there is no room.
+func (s *Sender) track(o *txObject, number uint32, parity int) *txBlock {
+	k := o.blocks[number]
+	if k == nil && s.makeRoom() {
+		k = &txBlock{object: o, number: number, fresh: parity}
+		o.blocks[number] = k
+		s.repair.history = append(s.repair.history, k)
 	}
 	return k
 }
@@ -191,42 +201,57 @@ func (s *Sender) spend(o *txObject, all bool) {
 
 // dropRepairs forgets what is asked and queued of an object.
 func (s *Sender) dropRepairs(o *txObject) {
-	rest := s.repair.queue[:0]
-	for _, k := range s.repair.queue {
+	of := func(k *txBlock) bool {
 		if k.object == o {
 			s.repair.pending -= k.queue.count(0, 256)
 			k.queue, k.queued = symbolSet{}, false
-		} else {
-			rest = append(rest, k)
 		}
+		return k.object == o
 	}
-	clear(s.repair.queue[len(rest):])
-	s.repair.queue = rest
+	s.repair.queue = slices.DeleteFunc(s.repair.queue, of)
+	s.repair.group = slices.DeleteFunc(s.repair.group, of)
 	heap.Init(&s.repair.queue)
 	if !o.dropped {
 		return
 	}
-	history := s.repair.history[:0]
-	for _, k := range s.repair.history {
-		if k.object != o {
-			history = append(history, k)
-		}
+	s.repair.history = slices.DeleteFunc(s.repair.history, func(k *txBlock) bool { return k.object == o })
+}
+
+// nextRepair takes the next symbol to be repaired out of the queue, nil if
+// there is none. The blocks of a group are interleaved as in the first pass.
+func (s *Sender) nextRepair() (k *txBlock, symbol int) {
+	r := &s.repair
+	for len(r.queue) > 0 && (len(r.group) == 0 || sameGroup(r.group[0], r.queue[0])) {
+		r.group = append(r.group, heap.Pop(&r.queue).(*txBlock))
 	}
-	clear(s.repair.history[len(history):])
-	s.repair.history = history
+	if len(r.group) == 0 {
+		return nil, 0
+	}
+	if r.turn >= len(r.group) {
+		r.turn = 0
+	}
+	k = r.group[r.turn]
+	symbol = k.queue.next(0)
+	k.queue.remove(symbol)
+	r.pending--
+	r.turn++
+	if k.queue.empty() {
+		k.queued = false
+		r.turn--
+		r.group = slices.Delete(r.group, r.turn, r.turn+1)
+	}
+	return k, symbol
+}
+
+// sameGroup reports whether two blocks are sent interleaved.
+func sameGroup(a, b *txBlock) bool {
+	first, end := a.object.order.Group(int64(a.number))
+	return a.object == b.object && int64(b.number) >= first && int64(b.number) < end
 }
 
 // sendRepair appends the first queued repair, if there is one.
 func (s *Sender) sendRepair(now time.Time, b []byte) []byte {
-	for len(s.repair.queue) > 0 {
-		k := s.repair.queue[0]
-		i := k.queue.next(0)
-		k.queue.remove(i)
-		s.repair.pending--
-		if k.queue.empty() {
-			k.queued = false
-			heap.Pop(&s.repair.queue)
-		}
+	for k, i := s.nextRepair(); k != nil; k, i = s.nextRepair() {
 		flags := uint8(FlagRepair)
 		if i < k.sourceLen() {
 			flags |= FlagExplicit

@@ -46,6 +46,7 @@ type source struct {
 	blocks           int // partly received, of all objects
 	parityBytes      int
 	holders          []*rxBlock // with parity, in the order of their first
+	early            earlyData
 
 	position Position // block that was heard last
 	limit    Position // everything before this block has been sent
@@ -55,7 +56,7 @@ type source struct {
 }
 
 func newSource(r *Receiver, id NodeID, instance uint16, now time.Time) *source {
-	return &source{r: r, id: id, instance: instance, heard: now, objects: map[ObjectID]*rxObject{}, grtt: time.Second, group: 10, nack: nackState{epoch: 1}}
+	return &source{r: r, id: id, instance: instance, heard: now, objects: map[ObjectID]*rxObject{}, grtt: time.Second, group: 10}
 }
 
 func (s *source) key(id ObjectID) ObjectKey { return ObjectKey{s.id, s.instance, id} }
@@ -144,6 +145,7 @@ func (s *source) end(o *rxObject, state objectState) {
 		b.dropParity(s)
 	}
 	s.blocks -= len(o.blocks)
+	s.early.drop(o.id)
 	o.blocks, o.complete, o.sink, o.code = nil, nil, nil, nil
 	o.state = state
 	s.skipEnded()
@@ -167,7 +169,7 @@ func (s *source) leave(why error) {
 		}
 	}
 	s.gone = true
-	s.objects = nil
+	s.objects, s.early = nil, earlyData{}
 	s.r.event(ReceiverEvent{Kind: SenderGone, Key: s.key(0), Err: why})
 }
 
@@ -187,7 +189,13 @@ func (s *source) handleSquelch(m *Squelch) {
 // move notes the block that the sender is at. Within a block nothing changes;
 // going on to a later one is the moment to look for losses, going back is the
 // beginning of repairs.
+//
+// Blocks sent interleaved are one block in this.
 func (s *source) move(now time.Time, at Position) {
+	if o := s.objects[at.Object]; o != nil && o.depth > 1 && int64(at.Block) < o.part.Blocks {
+		first, _ := o.order.Group(int64(at.Block))
+		at.Block = uint32(first)
+	}
 	at.Symbol = 0
 	forward := s.moved && s.position.Before(at)
 	s.moved, s.position, s.limit = true, at, at

@@ -6,7 +6,11 @@ import "time"
 func (s *source) handleData(now time.Time, m *Data, trusted bool) {
 	if !s.synced {
 		// A repair may be about an object that is not sent any more.
-		if m.Flags&FlagRepair != 0 || !trusted {
+		if m.Flags&FlagRepair != 0 {
+			return
+		}
+		if !trusted {
+			s.keepEarly(m) // the INFO that vouches for it may be on its way
 			return
 		}
 		s.sync(m.Object)
@@ -16,6 +20,8 @@ func (s *source) handleData(now time.Time, m *Data, trusted bool) {
 		if m.Object.Before(s.low) && !m.Object.Before(s.first) {
 			s.move(now, m.Position)
 			s.r.stats.Duplicates++
+		} else if !m.Object.Before(s.low) {
+			s.keepEarly(m)
 		}
 		return
 	}
@@ -23,7 +29,10 @@ func (s *source) handleData(now time.Time, m *Data, trusted bool) {
 		s.r.stats.Rejected++
 		return
 	}
-	if o.state == objectOpen {
+	switch o.state {
+	case objectHeard:
+		s.keepEarly(m)
+	case objectOpen:
 		if !o.take(m) {
 			s.r.stats.Rejected++
 			return
