@@ -1,7 +1,7 @@
 package evict
 
-// grain is the unit of Node.stamp, in bytes: a stamp wraps after 256 TiB have
-// passed through a list.
+// grain is the unit of Node.stamp, in bytes: stamps can be compared while less
+// than 128 TiB pass through a list.
 const grain = 1 << 16
 
 // fifo is a queue of nodes, linked through them.
@@ -65,8 +65,8 @@ func (l *fifo) resize(n *Node, size int64) {
 }
 
 // ahead estimates the bytes older than n: what the list holds less what it
-// took in from n on. Nodes that left out of turn make it too small.
+// took in from n on. Younger nodes that left out of turn make it too small.
 func (l *fifo) ahead(n *Node) int64 {
-	since := int64(uint32(l.taken/grain)-n.stamp) * grain
+	since := int64(int32(uint32(l.taken/grain)-n.stamp)) * grain
 	return min(max(l.bytes-max(since, n.size), 0), l.bytes-n.size)
 }

@@ -59,7 +59,7 @@ func check(t testing.TB, q *Queue, nodes []Node) {
 func FuzzQueue(f *testing.F) {
 	rng := rand.New(rand.NewPCG(1, 2))
 	for range 8 {
-		ops := make([]byte, 600)
+		ops := make([]byte, 200)
 		for i := range ops {
 			ops[i] = byte(rng.Uint32())
 		}

@@ -8,11 +8,13 @@ package evict
 // A node for which skip is true (pinned, being filled, on another volume) is
 // never returned. It is set aside, keeps its queue and its hits, and is not
 // asked about at each call: a call asks about 16 of those set aside, oldest
-// first and in turns, and when nothing else is left about 1,024 more. So the
-// cost of a call is constant, amortised over Add and Hit, however many are
-// skipped; and with more than a thousand set aside, one that may go again is
-// found late unless Wake tells of it. In that case alone nil can mean "none
-// found yet": calling again goes on with the search.
+// first and in turns, until one may go, and when nothing else is left about
+// 1,024 more. So the cost of a call is bounded by these, amortised over Add,
+// Hit and Wake, however many are skipped. The price: with more than a thousand
+// set aside, one that may go again is found late unless Wake tells of it, and
+// nil can mean "none found yet"; calling again goes on with the search. An
+// owner that wants victims of a few among very many (one service's quota) is
+// better served by a Queue for those.
 //
 // skip may be nil and must not change the Queue.
 func (q *Queue) Victim(skip func(*Node) bool) *Node {

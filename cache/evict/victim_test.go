@@ -191,6 +191,9 @@ func TestPlace(t *testing.T) {
 		q.Restore(&nodes[i], int64(i)*10_000, State{Main: true})
 	}
 	last, left := &nodes[299], int64(0)
+	for i := 295; i < 299; i++ {
+		q.Resize(&nodes[i], 0) // fills that broke off
+	}
 	q.Resize(last, 5*mib)
 	want := q.Bytes() - 5*mib
 	for q.Len() > 1 {
