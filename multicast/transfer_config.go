@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"time"
 
+	"github.com/cistern-edge/cistern/multicast/fec"
 	"github.com/cistern-edge/cistern/multicast/norm"
 )
 
@@ -38,6 +39,10 @@ type FileSenderConfig struct {
 	SegmentSize int
 	// K and Parity are the source and parity symbols of a block (64, 16).
 	K, Parity int
+	// Interleave is how many blocks are sent side by side, so that a burst of
+	// losses harms each of them a little; foreign receivers do not understand
+	// it (1).
+	Interleave int
 	// Timeout is how long to wait for ackers once everything has been sent and
 	// nothing is asked for (60 s).
 	Timeout time.Duration
@@ -50,6 +55,7 @@ func (c FileSenderConfig) withDefaults() FileSenderConfig {
 	preset(&c.SegmentSize, 1400)
 	preset(&c.K, 64)
 	preset(&c.Parity, 16)
+	preset(&c.Interleave, 1)
 	preset(&c.Timeout, time.Minute)
 	return c
 }
@@ -72,6 +78,7 @@ func (c FileSenderConfig) Validate() error {
 	between("segment", int64(c.SegmentSize), 64, 8192)
 	between("k", int64(c.K), 1, 254)
 	between("parity", int64(c.Parity), 1, int64(255-c.K))
+	between("interleave", int64(c.Interleave), 1, fec.MaxDepth)
 	if !c.Node.Valid() {
 		faults = append(faults, fmt.Errorf("node: %d is not the id of a single node", c.Node))
 	}

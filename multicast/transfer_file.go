@@ -57,6 +57,9 @@ func newIncoming(root *os.Root, size int64, now time.Time) (*incoming, error) {
 	if in.file, err = root.OpenFile(in.tmp, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o644); err != nil {
 		return nil, fmt.Errorf("make file: %w", err)
 	}
+	if err := in.file.Truncate(size); err != nil { // gaps are read as zeros
+		return nil, errors.Join(fmt.Errorf("make file of %d bytes: %w", size, err), in.discard())
+	}
 	in.gather = gather{read: in.file.ReadAt, write: func(p []byte, r content.Range) error {
 		_, err := in.file.WriteAt(p, r.Off)
 		return err

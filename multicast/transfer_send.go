@@ -96,7 +96,8 @@ func (s *FileSender) prepare() (err error) {
 	cfg := s.cfg
 	s.sender, err = norm.NewSender(norm.SenderConfig{
 		Node: cfg.Node, Rand: rand.NewPCG(rand.Uint64(), rand.Uint64()),
-		SegmentSize: cfg.SegmentSize, K: cfg.K, Parity: cfg.Parity, Rate: cfg.Rate / 8,
+		SegmentSize: cfg.SegmentSize, K: cfg.K, Parity: cfg.Parity, Interleave: cfg.Interleave,
+		Rate: cfg.Rate / 8, FTIInInfoOnly: true, Anticipate: true,
 	})
 	if err != nil {
 		return err

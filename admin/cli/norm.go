@@ -50,7 +50,7 @@ func (c *normSendCmd) Run(s *session) error {
 	}
 	sender, err := multicast.NewFileSender(multicast.FileSenderConfig{
 		Group: group, Interface: c.Interface, Files: c.Files, Ackers: c.Acker, Rate: int64(c.Rate),
-		SegmentSize: c.Segment, K: c.K, Parity: c.Parity, Timeout: c.Timeout,
+		SegmentSize: c.Segment, K: c.K, Parity: c.Parity, Interleave: c.Interleave, Timeout: c.Timeout,
 	}, slog.New(slog.DiscardHandler))
 	if err != nil {
 		return err
