@@ -163,6 +163,15 @@ func (h *handles) resize(id uint32, size int64) {
 	}
 }
 
+// idle closes a segment that nobody reads: not every system removes open files.
+func (h *handles) idle(id uint32) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if x := h.open[id]; x != nil && x.users == 0 {
+		h.leave(id, x)
+	}
+}
+
 // drop forgets a segment; those that are reading it read on.
 func (h *handles) drop(id uint32) {
 	h.mu.Lock()

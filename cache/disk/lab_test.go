@@ -20,6 +20,15 @@ import (
 
 const mib = content.BlockSize
 
+// rounds is how often a test with many rounds runs: fully if the environment asks
+// for it.
+func rounds(full, usual int) int {
+	if os.Getenv("CISTERN_SOAK") == "1" {
+		return full
+	}
+	return usual
+}
+
 var quiet = slog.New(slog.DiscardHandler)
 
 func openVolume(t testing.TB, dir string) *Volume {

@@ -33,9 +33,9 @@ type modelBlob struct {
 // between; what comes back must be what a plain model holds.
 func TestModel(t *testing.T) {
 	t.Parallel()
-	for seed := range uint64(2) {
+	for seed := range uint64(rounds(20, 2)) {
 		m := &model{v: openVolume(t, t.TempDir()), r: rand.New(rand.NewPCG(seed, 7)), blobs: map[uint64]*modelBlob{}}
-		for range 250 {
+		for range rounds(400, 150) {
 			m.step(t)
 		}
 		m.reopen(t, false)

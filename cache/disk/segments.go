@@ -234,7 +234,10 @@ func (s *Segments) Flush() error {
 // unharmed, and fs.ErrNotExist if the segment is gone.
 func (s *Segments) Read(p Place, num uint64, dst []byte) (card, body []byte, err error) {
 	card, body, err = s.read(p, num, dst)
-	return card, body, within(fmt.Sprintf("read object %d", num), err)
+	if err != nil { // else the words would cost more than the read
+		return nil, nil, within(fmt.Sprintf("read object %d", num), err)
+	}
+	return card, body, nil
 }
 
 func (s *Segments) read(p Place, num uint64, dst []byte) (card, body []byte, err error) {
@@ -287,12 +290,12 @@ func (s *Segments) Remove(segment uint32) error {
 		s.leave()
 	}
 	s.appending.Unlock()
-	s.files.drop(segment)
-	err := os.Remove(segmentPath(s.dir, segment))
-	if missing(err) {
-		return nil
+	s.files.idle(segment)
+	if err := os.Remove(segmentPath(s.dir, segment)); err != nil && !missing(err) {
+		return within(fmt.Sprintf("remove segment %d", segment), err)
 	}
-	return within(fmt.Sprintf("remove segment %d", segment), err)
+	s.files.drop(segment)
+	return nil
 }
 
 // List lists the segments, oldest first.
