@@ -85,7 +85,6 @@ func (d *disk) cut(luck dice) error {
 // revive counts the names of n and of what is below it, from the durable ones.
 func (d *disk) revive(n *inode) {
 	n.links++
-	n.past++
 	if n.links > 1 || !n.isDir() {
 		return
 	}

@@ -47,14 +47,14 @@ type inode struct {
 	durable map[string]*inode // of a directory, as of its last fsync
 
 	links int    // names it has now
-	past  int    // durable names it has, and its parts in the journal
+	past  int    // its parts in the journal; what has a durable name only is in one
 	known uint64 // times the kernel looked it up and did not forget it
 }
 
 func newDisk(dir string, conf Config) *disk {
 	d := &disk{dir: dir, conf: conf, nodes: map[uint64]*inode{}}
 	root := d.add(unix.S_IFDIR|0o755, uint32(os.Getuid()), uint32(os.Getgid()))
-	root.links, root.past = 1, 1
+	root.links = 1
 	return d
 }
 
@@ -73,7 +73,7 @@ func (d *disk) add(mode, uid, gid uint32) *inode {
 
 func (n *inode) isDir() bool { return n.body == nil }
 
-// keep counts what the past knows of n; nobody is nothing to keep.
+// keep counts its parts in the journal; nobody is nothing to count.
 func (n *inode) keep(by int) {
 	if n != nil {
 		n.past += by

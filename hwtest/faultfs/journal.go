@@ -115,9 +115,7 @@ func (d *disk) choose(wanted func(change) bool) []bool {
 // engrave makes one change of the journal durable.
 func (d *disk) engrave(c change) {
 	for _, e := range c {
-		e.dir.durable[e.name].keep(-1)
 		e.dir.engrave(e.name, e.now)
-		e.now.keep(1)
 	}
 	for _, e := range c {
 		for _, n := range []*inode{e.dir, e.was, e.now} {
