@@ -33,7 +33,6 @@ func randomBytes(seed uint64, n int) memory {
 // lan is a sender, receivers and a lossy wire between them, in virtual time.
 // All randomness is from its seed.
 type lan struct {
-	start    time.Time
 	now      time.Time
 	sender   *Sender
 	hosts    []*host
@@ -101,7 +100,7 @@ func newLAN(t testing.TB, seed uint64, n int, adjust func(*SenderConfig, *Receiv
 	t.Helper()
 	l := &lan{
 		now: time.Unix(1_700_000_000, 0), rng: rand.New(rand.NewPCG(seed, 0)),
-		delay: 200 * time.Microsecond, rate: 12.5e6, trace: fnv.New64a(), start: time.Unix(1_700_000_000, 0),
+		delay: 200 * time.Microsecond, rate: 12.5e6, trace: fnv.New64a(),
 	}
 	sc := SenderConfig{Node: 1, Rand: rand.NewPCG(seed, 1)}
 	for i := range n {

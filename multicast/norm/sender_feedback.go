@@ -43,7 +43,11 @@ func (s *Sender) probeDue(time.Time) (time.Time, bool) { return s.probe.next, !s
 func (s *Sender) runProbe(now time.Time, b []byte) []byte {
 	p := &s.probe
 	if p.peak > 0 && p.peak < p.grtt {
-		p.grtt = max(p.grtt*9/10, p.peak)
+		fall := p.grtt * 9 / 10
+		if p.peak < p.grtt/4 {
+			fall = p.grtt / 2 // no estimate yet but a guess
+		}
+		p.grtt = max(fall, p.peak)
 		s.clampGRTT()
 	}
 	p.peak = 0

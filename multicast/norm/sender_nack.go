@@ -10,10 +10,10 @@ func (s *Sender) handleNack(now time.Time, m *Nack, unicast bool) {
 	}
 	s.repair.nack++
 	s.repair.raised, s.repair.budget = false, maxRepairBlocks
-	s.repair.crossing = s.crossing(m.Source)
+	s.repair.seen = s.seen(now, m)
 	asked := 0
 	for q := range m.Requests.All() {
-		asked += s.request(now, q)
+		asked += s.request(q)
 	}
 	if r := s.receivers[m.Source]; r != nil {
 		r.LastNack = now
@@ -30,24 +30,25 @@ func (s *Sender) handleNack(now time.Time, m *Nack, unicast bool) {
 	s.repair.advert = s.repair.advert || unicast
 }
 
-// crossing is how long a NACK and what it is about may have been on their way:
-// twice the receiver's round trip time, for queues vary, or one GRTT if that is
-// not known.
-func (s *Sender) crossing(from NodeID) time.Duration {
-	if r := s.receivers[from]; r != nil && r.RTT > 0 {
-		return min(2*r.RTT+time.Millisecond, s.grtt())
+// seen is the time up to which the receiver had what was sent when it made the
+// NACK. That is what grtt_response tells, but for what queues add, for which
+// half of the round trip time is allowed; without it, it is one GRTT ago.
+func (s *Sender) seen(now time.Time, m *Nack) time.Time {
+	r := s.receivers[m.Source]
+	if m.GRTTResponse.zero() || r == nil || r.RTT == 0 {
+		return now.Add(-s.grtt())
 	}
-	return s.grtt()
+	return now.Add(-min(r.RTT*3/2, s.grtt()))
 }
 
 // request notes one request and gives the number of symbols it is about.
-func (s *Sender) request(now time.Time, q Request) int {
+func (s *Sender) request(q Request) int {
 	first, last := q.First, q.Last
 	if last.Before(first) && q.Form == FormRanges {
 		return 0
 	}
 	if q.Level&(LevelSegment|LevelBlock) == 0 && q.Level&(LevelObject|LevelInfo) != 0 {
-		return s.requestObjects(now, q)
+		return s.requestObjects(q)
 	}
 	o := s.objects[first.Object]
 	if o == nil {
@@ -58,15 +59,15 @@ func (s *Sender) request(now time.Time, q Request) int {
 		return 0
 	}
 	if q.Level&LevelInfo != 0 {
-		s.requestInfo(now, o)
+		s.requestInfo(o)
 	}
 	if q.Level&LevelSegment == 0 {
-		return s.requestBlocks(now, o, int64(first.Block), int64(last.Block))
+		return s.requestBlocks(o, int64(first.Block), int64(last.Block))
 	}
 	if last.Block != first.Block {
 		return 0
 	}
-	k := s.block(o, first.Block, now)
+	k := s.block(o, first.Block)
 	if k == nil {
 		return 0
 	}
@@ -93,11 +94,11 @@ func (s *Sender) requestSymbols(k *txBlock, q Request) int {
 }
 
 // requestBlocks notes a request for whole blocks.
-func (s *Sender) requestBlocks(now time.Time, o *txObject, first, last int64) int {
+func (s *Sender) requestBlocks(o *txObject, first, last int64) int {
 	asked := 0
 	for number := first; number <= min(last, o.part.Blocks-1) && s.repair.budget > 0; number++ {
 		s.repair.budget--
-		k := s.block(o, uint32(number), now)
+		k := s.block(o, uint32(number))
 		if k == nil {
 			if !s.passed(o, number) {
 				break // nothing beyond has been sent either
@@ -111,7 +112,7 @@ func (s *Sender) requestBlocks(now time.Time, o *txObject, first, last int64) in
 }
 
 // requestObjects notes a request for whole objects or their INFO.
-func (s *Sender) requestObjects(now time.Time, q Request) int {
+func (s *Sender) requestObjects(q Request) int {
 	first, last := q.First.Object, q.Last.Object
 	if first.Before(s.oldest) || !first.Before(s.next) {
 		s.askSquelch(first)
@@ -124,17 +125,17 @@ func (s *Sender) requestObjects(now time.Time, q Request) int {
 			s.askSquelch(id)
 			continue
 		}
-		s.requestInfo(now, o)
+		s.requestInfo(o)
 		if q.Level&LevelObject != 0 {
-			asked += s.requestBlocks(now, o, 0, o.part.Blocks-1)
+			asked += s.requestBlocks(o, 0, o.part.Blocks-1)
 		}
 	}
 	return asked
 }
 
 // requestInfo queues an object's INFO unless it is on its way.
-func (s *Sender) requestInfo(now time.Time, o *txObject) {
-	if len(o.Info) == 0 || o.infoAsked || !o.infoSent || now.Sub(o.infoAt) < s.repair.crossing {
+func (s *Sender) requestInfo(o *txObject) {
+	if len(o.Info) == 0 || o.infoAsked || !o.infoSent || o.infoAt.After(s.repair.seen) {
 		return
 	}
 	o.infoAsked = true

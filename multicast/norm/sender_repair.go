@@ -24,9 +24,7 @@ type repairState struct {
 	nack    uint64      // counts NACKs, to tell requests of one from the next's
 	raised  bool        // the NACK being read asked for something new
 	budget  int         // blocks that the NACK being read may still touch
-	// What was sent this short before the NACK being read had not arrived when
-	// it was made.
-	crossing time.Duration
+	seen    time.Time   // what was sent later had not arrived when the NACK was made
 
 	advert   bool      // a request came by unicast: others should hear of it
 	advertAt time.Time // when REPAIR_ADV was sent last
@@ -56,7 +54,7 @@ type txBlock struct {
 func (k *txBlock) sourceLen() int { return k.object.part.Len(int64(k.number)) }
 
 // block gives the state of a block that may be repaired now, or nil.
-func (s *Sender) block(o *txObject, number uint32, now time.Time) *txBlock {
+func (s *Sender) block(o *txObject, number uint32) *txBlock {
 	if int64(number) >= o.part.Blocks || !s.passed(o, int64(number)) {
 		return nil // not there, or its first pass is not over
 	}
@@ -65,7 +63,7 @@ func (s *Sender) block(o *txObject, number uint32, now time.Time) *txBlock {
 		return nil
 	}
 	// A request that crossed with a repair cannot have known of it.
-	if !k.sentAt.IsZero() && now.Sub(k.sentAt) < s.repair.crossing {
+	if !k.sentAt.IsZero() && k.sentAt.After(s.repair.seen) {
 		return nil
 	}
 	return k
