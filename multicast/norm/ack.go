@@ -3,6 +3,7 @@ package norm
 import (
 	"encoding/binary"
 	"math"
+	"slices"
 	"time"
 )
 
@@ -21,14 +22,29 @@ type ackState struct {
 	report time.Time // when to send ACK(CC), zero for not at all
 	flush  time.Time // when to send ACK(FLUSH), zero for not at all
 	mark   Flush     // what to confirm
+
+	queries []ackQuery // answers to CMD(ACK_REQ), the first due first
 }
+
+// ackQuery is an answer that is due.
+type ackQuery struct {
+	at             time.Time
+	ackType, ackID uint8
+}
+
+// maxAnswers is how many answers to CMD(ACK_REQ) wait at once.
+const maxAnswers = 16
 
 // due is when pollAck has something to do, zero if it has not.
 func (a *ackState) due() time.Time {
-	if a.flush.IsZero() || (!a.report.IsZero() && a.report.Before(a.flush)) {
-		return a.report
+	at := a.report
+	if at.IsZero() || (!a.flush.IsZero() && a.flush.Before(at)) {
+		at = a.flush
 	}
-	return a.flush
+	if len(a.queries) > 0 && (at.IsZero() || a.queries[0].at.Before(at)) {
+		at = a.queries[0].at
+	}
+	return at
 }
 
 // response is the probe's send time plus the time it was held here.
@@ -117,7 +133,38 @@ func (s *source) confirm(now time.Time, m *Flush) {
 		return
 	}
 	s.ack.mark = Flush{FEC: m.FEC, Position: m.Position, BlockLen: m.BlockLen}
-	s.ack.flush = now.Add(time.Duration(s.r.rng.Float64() * float64(s.grtt)))
+	s.ack.flush = s.spread(now)
+}
+
+// handleAckReq schedules the answer to a CMD(ACK_REQ) that names this node: a
+// report of congestion, or what the application says.
+func (s *source) handleAckReq(now time.Time, m *AckReq) {
+	a := &s.ack
+	named := false
+	for id := range m.Nodes.All() {
+		named = named || id == s.r.cfg.Node
+	}
+	if !named || s.r.cfg.Silent {
+		return
+	}
+	if m.AckType == AckCC {
+		a.report = now
+	}
+	if m.AckType < firstAppAck || len(a.queries) >= maxAnswers {
+		return
+	}
+	for _, q := range a.queries {
+		if q.ackType == m.AckType && q.ackID == m.AckID {
+			return
+		}
+	}
+	a.queries = append(a.queries, ackQuery{s.spread(now), m.AckType, m.AckID})
+	slices.SortStableFunc(a.queries, func(x, y ackQuery) int { return x.at.Compare(y.at) })
+}
+
+// spread is a random time within one GRTT, so that not all nodes named answer at once.
+func (s *source) spread(now time.Time) time.Time {
+	return now.Add(time.Duration(s.r.rng.Float64() * float64(s.grtt)))
 }
 
 // confirmed reports whether the object at a position is complete up to it, and
@@ -149,6 +196,16 @@ func (s *source) pollAck(now time.Time, b []byte) []byte {
 	case !a.report.IsZero() && !now.Before(a.report):
 		a.report, a.reported = time.Time{}, true
 		m.AckType = AckCC
+	case len(a.queries) > 0 && !now.Before(a.queries[0].at):
+		q := a.queries[0]
+		a.queries = a.queries[1:]
+		m.AckType, m.AckID = q.ackType, q.ackID
+		if s.r.cfg.Answer != nil {
+			var ok bool
+			if m.Payload, ok = s.r.cfg.Answer(AckQuery{s.id, s.instance, q.ackType, q.ackID}); !ok {
+				return b
+			}
+		}
 	default:
 		return b
 	}

@@ -77,7 +77,7 @@ func TestForgedCommandsAreIgnored(t *testing.T) {
 	if err := l.sender.Watermark(id, []NodeID{1001, 1002}); err != nil {
 		t.Fatal(err)
 	}
-	l.run(t, time.Minute, func() bool { return l.complete(1)() && l.has(NodeAcked) && len(l.sender.watermark.nodes) == 0 })
+	l.run(t, time.Minute, func() bool { return l.complete(1)() && l.has(NodeAcked) && !l.sender.watermark.roll.open() })
 	l.same(t, id, content)
 	for i, h := range l.hosts {
 		if h.count(SenderFound) != 1 || h.count(SenderGone) != 0 || h.count(ObjectAbandoned) != 0 || h.r.Stats().Rejected == 0 {

@@ -106,6 +106,8 @@ func (r *Receiver) handleSender(now time.Time, from netip.AddrPort, f frame, m s
 	case *RepairAdv:
 		src.overhear(now, m.Requests)
 		src.overhearRate(m.Ext)
+	case *AckReq:
+		src.handleAckReq(now, m)
 	case *Squelch:
 		src.handleSquelch(m)
 	case *EOT:

@@ -43,6 +43,10 @@ type ReceiverConfig struct {
 	FeedbackTo netip.AddrPort
 	// Silent never sends anything.
 	Silent bool
+	// Answer gives the payload of the ACK to a CMD(ACK_REQ) of the application's
+	// own types, from within Poll; at most a segment long. It may decline. nil
+	// answers all with an empty payload.
+	Answer func(AckQuery) (payload []byte, ok bool)
 	// NackRounds is how many times an object is asked for before it is
 	// abandoned, 0 for no limit. A round is one NACK episode in which the
 	// object had something to ask.

@@ -31,6 +31,13 @@ type Offer struct {
 	Info    []byte
 }
 
+// AckQuery is a sender's request for an application's acknowledgement.
+type AckQuery struct {
+	Source         NodeID
+	Instance       uint16
+	AckType, AckID uint8
+}
+
 // ErrNeedInfo is returned by an Accept function that cannot decide before the
 // object's NORM_INFO is there. It is asked again when it is.
 var ErrNeedInfo = errors.New("object information needed")

@@ -55,11 +55,12 @@ type Sender struct {
 	probe     probeState
 	flush     flushState
 	watermark watermarkState
+	queries   []*query
 	squelch   squelchState
 	receivers map[NodeID]*ReceiverReport
 	eot       eotState
 	closing   bool
-	tasks     [9]task
+	tasks     [10]task
 }
 
 // NewSender makes a Sender. It fails if cfg is not valid.
@@ -171,13 +172,14 @@ type task struct {
 }
 
 // allTasks is them in the order of their urgency.
-func (s *Sender) allTasks() [9]task {
+func (s *Sender) allTasks() [10]task {
 	return [...]task{
 		{s.probeDue, s.runProbe},
 		{s.squelchDue, s.runSquelch},
 		{s.advertDue, s.runAdvert},
 		{s.aggregationDue, s.runAggregation},
 		{s.watermarkDue, s.runWatermark},
+		{s.queryDue, s.runQuery},
 		{s.infoDue, s.runInfo},
 		{s.sendDue, s.runSend},
 		{s.flushDue, s.runFlush},

@@ -63,22 +63,8 @@ func (s *Sender) runFlush(now time.Time, b []byte) []byte {
 type watermarkState struct {
 	object ObjectID
 	at     Position
-	nodes  []*watermarkNode // those that have neither confirmed nor failed
+	roll   roll // those that have neither confirmed nor failed
 	next   time.Time
-}
-
-type watermarkNode struct {
-	id    NodeID
-	asked int
-}
-
-// heard says that a node asked for repairs: it is alive and has all tries again.
-func (w *watermarkState) heard(id NodeID) {
-	for _, n := range w.nodes {
-		if n.id == id {
-			n.asked = 0
-		}
-	}
 }
 
 // Watermark asks the nodes to confirm everything up to and including the
@@ -90,14 +76,11 @@ func (s *Sender) Watermark(id ObjectID, nodes []NodeID) error {
 	if o == nil {
 		return fmt.Errorf("set watermark: no object %d", id)
 	}
-	w := watermarkState{object: id, at: o.lastPosition()}
-	for _, n := range nodes {
-		if !n.Valid() {
-			return fmt.Errorf("set watermark: node id %#x", uint32(n))
-		}
-		w.nodes = append(w.nodes, &watermarkNode{id: n})
+	r, err := newRoll(nodes)
+	if err != nil {
+		return fmt.Errorf("set watermark: %w", err)
 	}
-	s.watermark = w
+	s.watermark = watermarkState{object: id, at: o.lastPosition(), roll: r}
 	return nil
 }
 
@@ -105,7 +88,7 @@ func (s *Sender) Watermark(id ObjectID, nodes []NodeID) error {
 // time if the transmission has gone on to later objects.
 func (s *Sender) watermarkDue(time.Time) (time.Time, bool) {
 	o := s.objects[s.watermark.object]
-	if len(s.watermark.nodes) == 0 || o == nil || !o.sent || s.closing {
+	if !s.watermark.roll.open() || o == nil || !o.sent || s.closing {
 		return time.Time{}, false
 	}
 	return s.watermark.next, s.idle() || o.id != s.next-1
@@ -113,30 +96,16 @@ func (s *Sender) watermarkDue(time.Time) (time.Time, bool) {
 
 func (s *Sender) runWatermark(now time.Time, b []byte) []byte {
 	w := &s.watermark
-	room := (s.cfg.SegmentSize - s.authLen()) / 4
-	var list NodeList
-	var rest []*watermarkNode // asked later than those not in this list
-	var asked []*watermarkNode
-	for _, n := range w.nodes {
-		switch {
-		case n.asked >= s.cfg.Robust:
-			s.event(SenderEvent{Kind: NodeFailed, Object: w.object, Node: n.id})
-		case len(asked) < room:
-			n.asked++
-			list = list.Append(n.id)
-			asked = append(asked, n)
-		default:
-			rest = append(rest, n)
-		}
-	}
-	w.nodes = append(rest, asked...)
-	w.next = now.Add(2 * s.grtt())
+	list := w.roll.next(s.listRoom(), s.cfg.Robust, func(id NodeID) {
+		s.event(SenderEvent{Kind: NodeFailed, Object: w.object, Node: id})
+	})
+	w.next = now.Add(w.roll.pause(2*s.grtt(), s.listRoom()))
 	if len(list) == 0 {
 		return b
 	}
 	if at, ok := s.lastPosition(); ok && at == w.at && s.idle() {
 		s.flush.sent++ // it serves as a plain FLUSH too
-		s.flush.next = w.next
+		s.flush.next = now.Add(2 * s.grtt())
 	}
 	m := Flush{SenderHeader: s.header(), FEC: FECReedSolomon, Position: w.at, Nodes: list}
 	return s.command(b, &m, &m.SenderHeader)
@@ -146,24 +115,16 @@ func (s *Sender) runWatermark(now time.Time, b []byte) []byte {
 func (s *Sender) confirm(m *Ack) {
 	w := &s.watermark
 	at, err := m.watermark(0)
-	if err != nil || at != w.at {
-		return
-	}
-	for i, n := range w.nodes {
-		if n.id == m.Source {
-			w.nodes = append(w.nodes[:i:i], w.nodes[i+1:]...)
-			s.event(SenderEvent{Kind: NodeAcked, Object: w.object, Node: n.id})
-			return
-		}
+	if err == nil && at == w.at && w.roll.answered(m.Source) {
+		s.event(SenderEvent{Kind: NodeAcked, Object: w.object, Node: m.Source})
 	}
 }
 
 // failWatermark ends a watermark whose object is gone.
 func (s *Sender) failWatermark() {
-	for _, n := range s.watermark.nodes {
-		s.event(SenderEvent{Kind: NodeFailed, Object: s.watermark.object, Node: n.id})
+	for _, id := range s.watermark.roll.clear() {
+		s.event(SenderEvent{Kind: NodeFailed, Object: s.watermark.object, Node: id})
 	}
-	s.watermark.nodes = nil
 }
 
 // squelchState is requests for objects that are not there any more.

@@ -19,6 +19,10 @@ const (
 	// Flushed: everything was sent, and the whole FLUSH sequence after it
 	// brought no request. Said again after each later burst of repairs.
 	Flushed
+	// NodeReplied: Node has answered RequestAck (AckType, AckID) with Payload.
+	NodeReplied
+	// NodeSilent: Node did not answer RequestAck although asked Robust times.
+	NodeSilent
 	// Closed: EOT has been sent; Poll gives nothing any more.
 	Closed
 )
@@ -29,4 +33,7 @@ type SenderEvent struct {
 	Object ObjectID
 	Node   NodeID
 	Err    error
+
+	AckType, AckID uint8  // of RequestAck
+	Payload        []byte // of the answer
 }

@@ -163,6 +163,8 @@ func (s *Sender) handleAck(now time.Time, m *Ack) {
 		}
 	case AckFlush:
 		s.confirm(m)
+	default:
+		s.reply(m)
 	}
 }
 

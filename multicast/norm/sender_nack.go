@@ -20,7 +20,7 @@ func (s *Sender) handleNack(now time.Time, m *Nack, unicast bool) {
 		r.Nacks++
 		r.Requested += uint64(asked)
 	}
-	s.watermark.heard(m.Source)
+	s.watermark.roll.heard(m.Source)
 	if !s.repair.raised {
 		return
 	}

@@ -22,6 +22,7 @@ var update = flag.Bool("update", false, "write the traces of the stories anew")
 //	add SIZE [INFO]            queues an object
 //	lose NODE KIND POSITION    loses the next such packet on its way to NODE
 //	watermark OBJECT NODE…
+//	ask TYPE ID NODE…          requests an acknowledgement
 //	drop OBJECT
 //	close
 //	run TIME
@@ -124,6 +125,14 @@ func (s *story) do(command string, args []string) {
 			nodes = append(nodes, NodeID(s.number(n)))
 		}
 		if err := s.l.sender.Watermark(ObjectID(s.number(args[0])), nodes); err != nil {
+			s.t.Fatal(err)
+		}
+	case "ask":
+		var nodes []NodeID
+		for _, n := range args[2:] {
+			nodes = append(nodes, NodeID(s.number(n)))
+		}
+		if err := s.l.sender.RequestAck(uint8(s.number(args[0])), uint8(s.number(args[1])), nodes); err != nil {
 			s.t.Fatal(err)
 		}
 	case "drop":
@@ -230,7 +239,8 @@ func (s *story) printEvents() {
 	for _, e := range s.l.events[s.heard[last]:] {
 		s.line("      sender: %s", [...]string{
 			"", fmt.Sprintf("object %d sent", e.Object), "object failed", fmt.Sprintf("repairs of object %d spent", e.Object),
-			fmt.Sprintf("%d confirmed object %d", e.Node, e.Object), fmt.Sprintf("%d failed to confirm object %d", e.Node, e.Object), "flushed", "closed",
+			fmt.Sprintf("%d confirmed object %d", e.Node, e.Object), fmt.Sprintf("%d failed to confirm object %d", e.Node, e.Object), "flushed",
+			fmt.Sprintf("%d replied to request %d:%d", e.Node, e.AckType, e.AckID), fmt.Sprintf("%d is silent on request %d:%d", e.Node, e.AckType, e.AckID), "closed",
 		}[e.Kind])
 	}
 	s.heard[last] = len(s.l.events)
@@ -247,7 +257,12 @@ func name(m Message) string {
 		return fmt.Sprintf("FLUSH %v", m.Position)
 	case *Squelch:
 		return fmt.Sprintf("SQUELCH %v", m.Position)
+	case *AckReq:
+		return fmt.Sprintf("ACKREQ %d:%d", m.AckType, m.AckID)
 	case *Ack:
+		if m.AckType >= firstAppAck {
+			return fmt.Sprintf("ACK %d:%d", m.AckType, m.AckID)
+		}
 		return fmt.Sprintf("ACK %d", m.AckType)
 	}
 	return strings.ToUpper(strings.TrimPrefix(fmt.Sprintf("%T", m), "*norm."))
@@ -262,6 +277,10 @@ func detail(m Message) string {
 			out.WriteString(" repair")
 		}
 	case *Flush:
+		for n := range m.Nodes.All() {
+			fmt.Fprintf(&out, " to %d", n)
+		}
+	case *AckReq:
 		for n := range m.Nodes.All() {
 			fmt.Fprintf(&out, " to %d", n)
 		}
