@@ -106,7 +106,8 @@ const probeRoom = 64 << 10
 
 // Probe finds out whether the volume can be read and written now. The error
 // wraps ErrFull, ErrReadOnly or ErrGone; the last also if another file system
-// is mounted in its place. It costs one small write to the device. On a disk that
+// is mounted in its place. Full and read-only volumes can still be read. It costs
+// one small write to the device. On a disk that
 // is stuck it does not return: give it a goroutine of its own.
 func (v *Volume) Probe() error { return within("probe volume "+v.dir, v.probe()) }
 
