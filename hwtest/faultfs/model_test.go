@@ -22,7 +22,7 @@ func (m *model) resize(n int) {
 
 // Random lives of a file, each cut several times, against the model.
 func TestBodyKeepsItsPromise(t *testing.T) {
-	for seed := range uint64(150) {
+	for seed := range uint64(50) {
 		r := rand.New(rand.NewPCG(seed, 1))
 		var s space
 		s.limit.Store(math.MaxInt64)
@@ -124,7 +124,7 @@ func (m *model) compare(t *testing.T, b *body, may func(int, byte) bool, least, 
 // Directories that only move about are all there after any cut, once each; and
 // whatever happens to names, the counts agree with them.
 func TestTreeStaysATree(t *testing.T) {
-	for seed := range uint64(400) {
+	for seed := range uint64(150) {
 		r := rand.New(rand.NewPCG(seed, 2))
 		d := newDisk(t.TempDir(), Config{Ordered: seed%4 == 0})
 		d.space.limit.Store(math.MaxInt64)
