@@ -6,9 +6,11 @@ set -euo pipefail
 declare -A need=(
   [gcc]=gcc [curl]=curl [aria2c]=aria2 [opentracker]=opentracker
   [apt-ftparchive]=apt-utils [dpkg-deb]=dpkg [gpg]=gnupg [chromium]=chromium
+  [g++]=g++ [uftp]=uftp [udp-sender]=udpcast [tshark]=tshark
 )
 missing=()
 /usr/bin/python3 -c 'import libtorrent' 2>/dev/null || missing+=(python3-libtorrent)
+[ -e /usr/include/normApi.h ] || missing+=(libnorm-dev)
 for tool in "${!need[@]}"; do
   command -v "$tool" >/dev/null 2>&1 || missing+=("${need[$tool]}")
 done
