@@ -48,6 +48,7 @@ type segment struct {
 	id      uint32
 	written int64  // bytes in the file
 	buf     []byte // what follows them
+	synced  int64  // bytes that are durable; guarded by Segments.flushing
 }
 
 func (c *segment) size() int64 { return c.written + int64(len(c.buf)) }
@@ -200,8 +201,12 @@ func (s *Segments) Flush() error {
 	s.lost, s.born = nil, false
 	s.appending.Unlock()
 
-	if current != nil {
-		failed = errors.Join(failed, syncData(current.file))
+	if current != nil && current.synced < size {
+		err := syncData(current.file)
+		if err == nil {
+			current.synced = size
+		}
+		failed = errors.Join(failed, err)
 	}
 	for _, c := range files {
 		failed = errors.Join(failed, syncData(c.file))
