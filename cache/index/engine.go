@@ -21,15 +21,18 @@ type profile struct {
 	memTable int64 // bytes of a table in memory, and of its write-ahead log
 	chunk    int64 // bytes of a transaction, before its last Update
 	ops      int   // operations of a transaction, before its last Update
-	table    int64 // bytes of a merged table
 }
+
+// tableSize is the bytes of a merged table. A merge has up to thirteen at work in
+// memory, each in twice its size.
+const tableSize = 1 << 20
 
 func profileOf(small bool) profile {
 	// Badger refuses transactions over 15 % of the table in memory.
 	if small {
-		return profile{memTable: 2 << 20, chunk: 96 << 10, ops: 1000, table: 1 << 20}
+		return profile{memTable: 2 << 20, chunk: 96 << 10, ops: 1000}
 	}
-	return profile{memTable: 8 << 20, chunk: 768 << 10, ops: 6000, table: 2 << 20}
+	return profile{memTable: 8 << 20, chunk: 768 << 10, ops: 6000}
 }
 
 // need is how much free space Badger can take, merging aside, between one look at
@@ -73,7 +76,7 @@ func openEngine(dir string, small bool, acked uint64, log *slog.Logger) (e *engi
 		// Merging is ours to begin (merge.go), when there is room for it; all
 		// tables then go to the last level at once.
 		WithNumCompactors(0).WithNumLevelZeroTablesStall(math.MaxInt32).
-		WithBaseLevelSize(1 << 40).WithBaseTableSize(p.table)
+		WithBaseLevelSize(1 << 40).WithBaseTableSize(tableSize)
 	db, err := badger.OpenManaged(opt)
 	if err != nil {
 		return nil, err
@@ -211,6 +214,15 @@ func (e *engine) tables() (loose int, looseBytes, merged int64) {
 		}
 	}
 	return loose, looseBytes, merged
+}
+
+// checkTables proves the files of the tables anew.
+func (e *engine) checkTables() error {
+	var ids []uint64
+	for _, info := range e.db.Tables() {
+		ids = append(ids, info.ID)
+	}
+	return checkTables(e.dir, ids)
 }
 
 // flatten merges all tables, and drops what was overwritten up to version.

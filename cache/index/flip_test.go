@@ -17,7 +17,7 @@ import (
 // one whose process was killed, and reads everything: what is there is right.
 func TestFlips(t *testing.T) {
 	t.Parallel()
-	rounds := 300
+	rounds := 200
 	if soak {
 		rounds = 1000
 	}
@@ -30,24 +30,31 @@ func TestFlips(t *testing.T) {
 	must(t, os.WriteFile(filepath.Join(killed, "db", "spare"), nil, 0o600)) // files of no meaning do no harm
 	overwriteAndKill(t, killed, truth)
 	rng := rand.New(rand.NewPCG(2026, 8))
-	count := map[string]int{}
-	memory := memoryDir(t)
+	count, kinds := map[string]int{}, map[string]int{}
+	memory, changed := memoryDir(t), withChanges(truth)
+	closedFiles, killedFiles := flippables(t, closed), flippables(t, killed)
 	for round := range rounds {
-		template, want := closed, truth
+		template, files, want := closed, closedFiles, truth
 		if round%2 == 1 {
-			template, want = killed, withChanges(truth)
+			template, files, want = killed, killedFiles, changed
 		}
 		dir := filepath.Join(memory, "x", "index")
 		must(t, os.CopyFS(dir, os.DirFS(template)))
-		where := flip(t, dir, rng)
+		where := flip(t, dir, files, rng)
 		outcome := readAll(t, dir, want)
 		if strings.HasPrefix(outcome, "wrong") {
 			t.Errorf("round %d, %s: %s", round, where, outcome)
 			outcome = "wrong"
 		}
 		count[outcome]++
+		kind, _, _ := strings.Cut(where, " ")
+		if ext := filepath.Ext(kind); ext != "" {
+			kind = ext
+		}
+		kinds[kind+": "+outcome]++
 		must(t, os.RemoveAll(filepath.Dir(dir)))
 	}
+	t.Log(kinds)
 	for _, outcome := range []string{"right", "record dropped", "set aside", "refused", "wrong"} {
 		ok := outcome != "wrong" && outcome != "refused" || count[outcome] == 0
 		figure(t, "index: bit flips: "+outcome, count[outcome], fmt.Sprintf("of %d", rounds), "wrong and refused: 0", ok)
@@ -70,7 +77,7 @@ func flipTemplate(t *testing.T) (string, map[string]string) {
 	truth := map[string]string{}
 	for generation := range 3 {
 		x := mustOpen(t, Config{Dir: dir, Small: true, Reserve: 4096})
-		for i := generation; i < 1500; i += 1 + generation {
+		for i := generation; i < 500; i += 1 + generation {
 			k := fmt.Sprintf("o/%05d", i)
 			if i%11 == generation {
 				must(t, x.Delete([]byte(k)))
@@ -123,42 +130,55 @@ func withChanges(truth map[string]string) map[string]string {
 	return out
 }
 
-// flip flips a bit of one of the files: half the time of any file, else of any
-// byte.
-func flip(t *testing.T, dir string, rng *rand.Rand) string {
+// flippable is a file of an index, and how much of it is worth flipping: most of a log
+// is empty.
+type flippable struct {
+	path string
+	size int64
+}
+
+func flippables(t *testing.T, dir string) (files []flippable) {
 	t.Helper()
-	var files []string
-	sizes := map[string]int64{}
-	total := int64(0)
 	must(t, filepath.WalkDir(dir, func(path string, d os.DirEntry, err error) error {
 		if err != nil || d.IsDir() {
 			return err
 		}
-		info, err := d.Info()
-		if err != nil || info.Size() == 0 {
-			return err
-		}
 		data, err := os.ReadFile(path)
-		used := int64(len(bytes.TrimRight(data, "\x00"))) // most of a log is empty
-		files, sizes[path] = append(files, path), max(1, min(info.Size(), used+64))
-		total += sizes[path]
+		if used := len(bytes.TrimRight(data, "\x00")); len(data) > 0 {
+			name, _ := filepath.Rel(dir, path)
+			files = append(files, flippable{name, int64(min(len(data), used+64))})
+		}
 		return err
 	}))
-	path := files[rng.IntN(len(files))]
+	return files
+}
+
+// flip flips a bit: half the time of any file, else of any byte.
+func flip(t *testing.T, dir string, files []flippable, rng *rand.Rand) string {
+	t.Helper()
+	f := files[rng.IntN(len(files))]
 	if rng.IntN(2) == 0 {
+		total := int64(0)
+		for _, f := range files {
+			total += f.size
+		}
 		at := rng.Int64N(total)
-		for _, path = range files {
-			if at -= sizes[path]; at < 0 {
+		for _, f = range files {
+			if at -= f.size; at < 0 {
 				break
 			}
 		}
 	}
-	at, bit := rng.Int64N(sizes[path]), rng.IntN(8)
-	data, err := os.ReadFile(path)
+	at, bit := rng.Int64N(f.size), rng.IntN(8)
+	file, err := os.OpenFile(filepath.Join(dir, f.path), os.O_RDWR, 0)
 	must(t, err)
-	data[at] ^= 1 << bit
-	must(t, os.WriteFile(path, data, 0o600))
-	return fmt.Sprintf("%s byte %d bit %d", filepath.Base(path), at, bit)
+	var b [1]byte
+	_, err = file.ReadAt(b[:], at)
+	must(t, err)
+	b[0] ^= 1 << bit
+	_, err = file.WriteAt(b[:], at)
+	must(t, errors.Join(err, file.Close()))
+	return fmt.Sprintf("%s byte %d bit %d", f.path, at, bit)
 }
 
 // readAll opens and reads an index, and says how that went.
@@ -207,4 +227,57 @@ func readAll(t *testing.T, dir string, want map[string]string) string {
 		return "record dropped"
 	}
 	return "right"
+}
+
+// TestFlipsWhileOpen flips bits of the tables under an open index: no read gives
+// a wrong value, or ends the process; and what is damaged is not merged.
+func TestFlipsWhileOpen(t *testing.T) {
+	template := filepath.Join(t.TempDir(), "template")
+	x := mustOpen(t, small(template))
+	want := map[string]string{}
+	for i := range 400 {
+		k := fmt.Sprintf("o/%05d", i)
+		want[k] = strings.Repeat(k, 30)
+		must(t, x.Set([]byte(k), []byte(want[k])))
+	}
+	mustClose(t, x)
+	tables, err := filepath.Glob(filepath.Join(template, "db", "*.sst"))
+	must(t, err)
+	info, err := os.Stat(tables[0])
+	must(t, err)
+	files := []flippable{{filepath.Join("db", filepath.Base(tables[0])), info.Size()}}
+	rng, memory, count := rand.New(rand.NewPCG(4, 4)), memoryDir(t), map[string]int{}
+	for round := range 60 {
+		dir := filepath.Join(memory, "x", "index")
+		must(t, os.CopyFS(dir, os.DirFS(template)))
+		x := mustOpen(t, small(dir))
+		where := flip(t, dir, files, rng)
+		outcome := "right"
+		for k, v := range want {
+			if got, err := x.Get([]byte(k)); err != nil {
+				outcome = "not given"
+			} else if string(got) != v {
+				t.Errorf("round %d, %s: %q is %.30q", round, where, k, got)
+			}
+		}
+		_, _ = x.Scan(nil, nil, func(key, value []byte) bool {
+			if want[string(key)] != string(value) {
+				t.Errorf("round %d, %s: scan: %q is %.30q", round, where, key, value)
+			}
+			return true
+		})
+		count[outcome]++
+		x.merges.Add(1)
+		x.merge()
+		x.merges.Done()
+		if err := x.Health(); err == nil || !strings.Contains(err.Error(), "damaged") {
+			t.Errorf("round %d, %s: after a merge: %v", round, where, err)
+		}
+		_ = x.Close()
+		if outcome := readAll(t, dir, want); outcome != "set aside" {
+			t.Errorf("round %d, %s: reopened: %s", round, where, outcome)
+		}
+		must(t, os.RemoveAll(filepath.Dir(dir)))
+	}
+	t.Log(count)
 }

@@ -44,24 +44,28 @@ func (x *Index) startMerge() {
 	}()
 }
 
-// merge has Badger merge its tables, and checks its work: it drops a table that
-// it could not create, and all of one behind a damaged block, without an error.
+// merge has Badger merge its tables, checks them before, for a flipped bit can
+// make it panic in a goroutine of its own, and its work after: it drops a table
+// that it could not create without an error.
 func (x *Index) merge() {
 	began := time.Now()
 	x.mu.RLock()
 	version := x.version
 	x.mu.RUnlock()
 	seed := maphash.MakeSeed()
-	before, err := x.engine.fingerprint(version, seed)
+	err := x.engine.checkTables()
+	var before, after uint64
+	if err == nil {
+		before, err = x.engine.fingerprint(version, seed)
+	}
 	if err == nil {
 		err = x.engine.flatten(version)
 	}
 	if err == nil {
-		var after uint64
-		if after, err = x.engine.fingerprint(version, seed); err == nil && after != before {
-			err = errLost
-			err = errors.Join(err, condemn(x.engine.dir, err))
-		}
+		after, err = x.engine.fingerprint(version, seed)
+	}
+	if err == nil && after != before {
+		err = errors.Join(errLost, condemn(x.engine.dir, errLost))
 	}
 	x.mu.Lock()
 	defer x.mu.Unlock()
@@ -70,7 +74,7 @@ func (x *Index) merge() {
 	if err != nil {
 		x.mergeDue = time.Now().Add(mergePause)
 	}
-	if errors.Is(err, errLost) || errors.Is(err, ErrDamaged) {
+	if errors.Is(err, errLost) || errors.Is(err, errTable) || errors.Is(err, ErrDamaged) {
 		x.broken = fmt.Errorf("index is damaged and will be set aside at the next start: %w", err)
 	}
 	x.log.Info("index merged", "took", time.Since(began), "err", err)
