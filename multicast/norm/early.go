@@ -42,3 +42,42 @@ func (e *earlyData) drop(id ObjectID) []Data {
 	})
 	return out
 }
+
+// join settles where a receiver with SyncHere begins: where it first heard the
+// sender go on.
+func (s *source) join(at Position) {
+	if s.joined != nil || !s.synced || s.r.cfg.Sync != SyncHere || at.Object.Before(s.first) {
+		return
+	}
+	s.joined = &at
+	if o := s.objects[s.first]; o != nil && o.state == objectOpen {
+		o.join(s.joined)
+		o.finish()
+	}
+}
+
+// join skips the blocks sent before a position was heard. In the first group of
+// an object it is more likely that its beginning was lost than that it was over.
+func (o *rxObject) join(at *Position) {
+	if at == nil || o.id != o.src.first || o.low > 0 {
+		return
+	}
+	from := o.part.Blocks
+	if at.Object == o.id && int64(at.Block) < o.part.Blocks {
+		first, end := o.order.Group(int64(at.Block))
+		if from = end; first == 0 {
+			return
+		}
+		if int64(at.Block) == first && at.Symbol == 0 {
+			from = first
+		}
+	}
+	for number := range o.blocks {
+		if int64(number) < from {
+			o.blocks[number].dropParity(o.src)
+			delete(o.blocks, number)
+			o.src.blocks--
+		}
+	}
+	o.from, o.low, o.left = uint32(from), uint32(from), o.part.Blocks-from
+}

@@ -42,7 +42,8 @@ type rxObject struct {
 	infoHeard   time.Time // when another asked for INFO
 	infoCounted time.Time // the infoHeard that infoRounds counts
 
-	low      uint32 // blocks before it are complete
+	from     uint32 // blocks before it are not wanted: see SyncHere
+	low      uint32 // blocks before it are complete, or not wanted
 	left     int64  // blocks that are not complete
 	complete blockSet
 	blocks   map[uint32]*rxBlock // partly received, or asked for
@@ -173,6 +174,7 @@ func (o *rxObject) offer() {
 	o.state, o.sink = objectOpen, sink
 	o.left, o.complete, o.blocks = o.part.Blocks, blockSet{}, map[uint32]*rxBlock{}
 	r.event(ReceiverEvent{Kind: ObjectStarted, Key: key, Info: slices.Clone(o.info)})
+	o.join(o.src.joined)
 	for _, m := range o.src.early.drop(o.id) {
 		if o.state == objectOpen && !o.take(&m) {
 			r.stats.Rejected++
@@ -291,6 +293,10 @@ func (o *rxObject) finish() {
 	if o.state != objectOpen || o.left > 0 || (o.hasInfo && o.info == nil) {
 		return
 	}
+	if o.from > 0 {
+		o.src.abandon(o.id, ErrJoinedLate)
+		return
+	}
 	o.src.r.event(ReceiverEvent{Kind: ObjectComplete, Key: o.src.key(o.id), Info: slices.Clone(o.info)})
 	o.src.end(o, objectComplete)
 }
@@ -349,10 +355,11 @@ func (o *rxObject) missing() []Range {
 		}
 		out = append(out, Range{first, end})
 	}
-	if o.left == 0 {
-		return nil
+	if o.from > 0 {
+		off, _ := o.part.Span(int64(o.from), 0)
+		add(0, min(off, o.fti.Size))
 	}
-	for number := int64(o.low); number < o.part.Blocks; number++ {
+	for number := int64(o.low); o.left > 0 && number < o.part.Blocks; number++ {
 		if o.complete.has(uint32(number)) {
 			continue
 		}

@@ -17,6 +17,11 @@ const (
 	SyncCurrent SyncPolicy = iota
 	// SyncAll also asks for the objects before it, up to MaxObjects of them.
 	SyncAll
+	// SyncHere begins with the object that is on air, but asks only for what is
+	// sent after the receiver joined: for the blocks behind the one (or the
+	// interleaved ones) it heard first. The object is abandoned with
+	// ErrJoinedLate and what is Missing as soon as the rest is there.
+	SyncHere
 )
 
 // ReceiverConfig says how a Receiver behaves. The zero value of each field but
@@ -62,7 +67,7 @@ type ReceiverConfig struct {
 	// MaxSenders is how many senders are followed at once (8).
 	MaxSenders int
 	// MaxObjects is how many objects of a sender are kept in mind, at most
-	// 16384 (256).
+	// 16384 (4096).
 	MaxObjects int
 	// MaxBlocks is how many partly received blocks of a sender are kept in
 	// mind, about 100 bytes each (65536).
@@ -86,7 +91,7 @@ func (c ReceiverConfig) withDefaults() ReceiverConfig {
 	set(&c.Robust, 20)
 	set(&c.MaxSegmentSize, 8192)
 	set(&c.MaxSenders, 8)
-	set(&c.MaxObjects, 256)
+	set(&c.MaxObjects, 4096)
 	set(&c.MaxBlocks, 1<<16)
 	set(&c.MaxParityBytes, 16<<20)
 	if c.MaxObjectSize == 0 {
@@ -113,7 +118,7 @@ func (c ReceiverConfig) Validate() error {
 	if c.Accept == nil {
 		errs = append(errs, fmt.Errorf("%s: missing", "Accept"))
 	}
-	if c.Sync > SyncAll {
+	if c.Sync > SyncHere {
 		errs = append(errs, fmt.Errorf("%s: unknown policy %d", "Sync", c.Sync))
 	}
 	if c.MaxObjectSize < 1 || c.MaxObjectSize > maxObjectSize {

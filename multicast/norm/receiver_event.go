@@ -42,6 +42,10 @@ type AckQuery struct {
 // object's NORM_INFO is there. It is asked again when it is.
 var ErrNeedInfo = errors.New("object information needed")
 
+// ErrJoinedLate is why an object is abandoned of which a receiver with SyncHere
+// has all that was sent since it joined.
+var ErrJoinedLate = errors.New("joined late")
+
 // ReceiverEventKind says what a ReceiverEvent is about.
 type ReceiverEventKind uint8
 

@@ -122,10 +122,10 @@ func (s *Sender) runSend(now time.Time, b []byte) []byte {
 			s.nextObject()
 			continue
 		}
+		if len(o.Info) > 0 && !o.infoSent {
+			return s.runInfo(now, b) // it goes first
+		}
 		if o.part.Blocks == 0 {
-			if !o.infoSent {
-				break // INFO is all there is, and goes out first
-			}
 			s.flush.restart()
 			s.finishPass(o)
 			continue

@@ -2,9 +2,7 @@ package norm
 
 import (
 	"errors"
-	"maps"
 	"net/netip"
-	"slices"
 	"time"
 )
 
@@ -42,11 +40,13 @@ type source struct {
 	// those before low have all ended. Nothing before first is wanted.
 	synced           bool
 	first, low, high ObjectID
+	floor            ObjectID // none before it is in the map
 	objects          map[ObjectID]*rxObject
 	blocks           int // partly received, of all objects
 	parityBytes      int
 	holders          []*rxBlock // with parity, in the order of their first
 	early            earlyData
+	joined           *Position // where SyncHere begins, once it is known
 
 	position Position // block that was heard last
 	limit    Position // everything before this block has been sent
@@ -83,7 +83,7 @@ func (s *source) sync(id ObjectID) {
 	if s.r.cfg.Sync == SyncAll {
 		s.first -= ObjectID(s.r.cfg.MaxObjects - 1)
 	}
-	s.low = s.first
+	s.low, s.floor = s.first, s.first
 }
 
 // object gives the state of an object that is wanted. A trusted message makes
@@ -110,11 +110,14 @@ func (s *source) object(id ObjectID, trusted bool) *rxObject {
 // slide keeps no more than MaxObjects objects in mind.
 func (s *source) slide() {
 	first := s.high - ObjectID(s.r.cfg.MaxObjects-1)
-	for _, id := range slices.Sorted(maps.Keys(s.objects)) {
-		if id.Before(first) {
-			s.abandon(id, errWindow)
-			delete(s.objects, id)
+	for ; s.floor.Before(first) && len(s.objects) > 0; s.floor++ {
+		if s.objects[s.floor] != nil {
+			s.abandon(s.floor, errWindow)
+			delete(s.objects, s.floor)
 		}
+	}
+	if s.floor.Before(first) {
+		s.floor = first
 	}
 	if s.low.Before(first) {
 		s.low = first
@@ -208,6 +211,7 @@ func (s *source) move(now time.Time, at Position) {
 // handleFlush looks for losses up to a position, and confirms it if asked.
 func (s *source) handleFlush(now time.Time, m *Flush) {
 	s.sync(m.Object)
+	s.join(Position{Object: m.Object, Block: maxBlocks})
 	if s.object(m.Object, true) == nil && m.Object.Before(s.first) {
 		return
 	}

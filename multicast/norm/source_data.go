@@ -15,6 +15,9 @@ func (s *source) handleData(now time.Time, m *Data, trusted bool) {
 		}
 		s.sync(m.Object)
 	}
+	if m.Flags&FlagRepair == 0 {
+		s.join(m.Position)
+	}
 	o := s.object(m.Object, trusted)
 	if o == nil {
 		if m.Object.Before(s.low) && !m.Object.Before(s.first) {

@@ -17,7 +17,7 @@ var update = flag.Bool("update", false, "write the traces of the stories anew")
 // line of dashes, then the trace that they produce: what was sent, and the
 // events, with the time since the beginning.
 //
-//	lan RECEIVERS key=value…   k, parity, segment, auto, rounds, nackrounds, interleave, anticipate, unicast, probes
+//	lan RECEIVERS key=value…   k, parity, segment, auto, rounds, nackrounds, interleave, anticipate, here, unicast, probes
 //	join NODE TIME             the receiver is deaf before
 //	add SIZE [INFO]            queues an object
 //	lose NODE KIND POSITION    loses the next such packet on its way to NODE
@@ -174,6 +174,8 @@ func (s *story) build(n int, options []string) {
 				sc.Interleave = value
 			case "anticipate":
 				sc.Anticipate = true
+			case "here":
+				rc.Sync = SyncHere
 			case "unicast":
 				rc.Unicast = true
 			case "probes":
