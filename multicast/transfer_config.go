@@ -37,7 +37,7 @@ type FileSenderConfig struct {
 	Rate int64
 	// SegmentSize is the payload of a data packet in bytes, 64 to 8192 (1400).
 	SegmentSize int
-	// K and Parity are the source and parity symbols of a block (64, 16).
+	// K and Parity are the source and parity symbols of a block (180, 75).
 	K, Parity int
 	// Interleave is how many blocks are sent side by side, so that a burst of
 	// losses harms each of them a little; foreign receivers do not understand
@@ -53,8 +53,8 @@ func (c FileSenderConfig) withDefaults() FileSenderConfig {
 	preset(&c.TTL, 1)
 	preset(&c.Rate, 100e6)
 	preset(&c.SegmentSize, 1400)
-	preset(&c.K, 64)
-	preset(&c.Parity, 16)
+	preset(&c.K, 180)
+	preset(&c.Parity, 75)
 	preset(&c.Interleave, 1)
 	preset(&c.Timeout, time.Minute)
 	return c

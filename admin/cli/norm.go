@@ -25,8 +25,8 @@ type normSendCmd struct {
 	Interface  string        `help:"Interface to send on." required:"" placeholder:"NAME"`
 	Rate       config.Rate   `help:"Rate of whole Ethernet frames." default:"100Mbit"`
 	Segment    int           `help:"Payload of a data packet in bytes." default:"1400"`
-	K          int           `help:"Source symbols of a block." default:"64" name:"k"`
-	Parity     int           `help:"Parity symbols of a block." default:"16"`
+	K          int           `help:"Source symbols of a block." default:"180" name:"k"`
+	Parity     int           `help:"Parity symbols of a block." default:"75"`
 	Interleave int           `help:"Blocks to send side by side against bursts of loss; only towards cistern." default:"1"`
 	Acker      []norm.NodeID `help:"Id of a receiver that has to confirm; may be repeated." placeholder:"ID"`
 	Timeout    time.Duration `help:"How long to wait for ackers once nothing is asked for any more." default:"60s"`
