@@ -17,15 +17,6 @@ import (
 	"time"
 )
 
-// TestMain lets the test binary stand in for a process that is killed, or whose
-// disk dies: see child_test.go.
-func TestMain(m *testing.M) {
-	if part := os.Getenv(childEnv); part != "" {
-		child(part)
-	}
-	os.Exit(m.Run())
-}
-
 // soak tells that figures are wanted at full size.
 var soak = os.Getenv("CISTERN_SOAK") == "1"
 
@@ -38,6 +29,17 @@ func figure(t *testing.T, name string, value any, unit, bound string, ok bool) {
 		t.Fail()
 	}
 	t.Logf("figure: %s: %v %s (%s): %s", name, value, unit, bound, verdict)
+}
+
+// fullFigure is a figure that its bound can be held against only at full size
+// and without the race detector; else it is printed and not judged.
+func fullFigure(t *testing.T, name string, value any, unit, bound string, ok bool) {
+	t.Helper()
+	if !soak || raceDetector {
+		t.Logf("reduced, not judged: %s: %v %s (%s at full size)", name, value, unit, bound)
+		return
+	}
+	figure(t, name, value, unit, bound, ok)
 }
 
 func small(dir string) Config { return Config{Dir: dir, Small: true, Reserve: 1 << 20} }

@@ -130,16 +130,15 @@ func (x *Index) Commit(ctx context.Context) error {
 	x.mu.RLock()
 	target, before := x.accepted, x.turns
 	for {
-		saved, turned, closed := x.saved, x.turned, x.closed
-		var fault error
-		if x.began.IsZero() && x.turns > before { // an attempt that began after the call
-			fault = x.fault
+		saved, turned, fault, closed, ended := x.saved, x.turned, x.fault, x.closed, x.turns
+		if !x.began.IsZero() {
+			ended--
 		}
 		x.mu.RUnlock()
 		switch {
 		case saved >= target:
 			return nil
-		case fault != nil:
+		case fault != nil && ended > before: // it began after the call
 			return fault
 		case closed:
 			return ErrClosed
