@@ -24,6 +24,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -83,7 +84,8 @@ type Index struct {
 	fresh bool
 	why   string // why it is fresh, if something was there
 
-	readers sync.WaitGroup // who is inside Badger
+	readers atomic.Int64   // who is inside Badger
+	left    chan struct{}  // capacity 1: the last of them has left
 	merges  sync.WaitGroup // the merge that is running
 	kick    chan struct{}  // something is to be written
 	hurry   chan struct{}  // somebody waits for it
@@ -138,7 +140,7 @@ func Open(cfg Config, log *slog.Logger) (*Index, error) {
 	x := &Index{
 		cfg: cfg, log: log, lock: lock,
 		kick: make(chan struct{}, 1), hurry: make(chan struct{}, 1),
-		stop: make(chan struct{}), stopped: make(chan struct{}), turned: make(chan struct{}),
+		stop: make(chan struct{}), stopped: make(chan struct{}), left: make(chan struct{}, 1), turned: make(chan struct{}),
 		pending: newBatch(),
 	}
 	if err := x.load(); err != nil {
@@ -241,7 +243,9 @@ func (x *Index) Close() error {
 func (x *Index) finish(result chan<- error) {
 	<-x.stopped // after this nobody else uses what is the committer's
 	x.merges.Wait()
-	x.readers.Wait()
+	for x.readers.Load() > 0 { // nobody enters any more
+		<-x.left
+	}
 	var lost error
 	if bytes := x.Pending(); bytes > 0 {
 		lost = fmt.Errorf("close index %s: %d bytes of records could not be written: %w", x.cfg.Dir, bytes, x.Health())

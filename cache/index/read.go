@@ -30,7 +30,7 @@ func (x *Index) Get(key []byte) ([]byte, error) {
 	case ok:
 		return bytes.Clone(record[sumSize:]), nil
 	}
-	defer x.readers.Done()
+	defer x.leave()
 	value, err := x.read(key)
 	switch {
 	case errors.Is(err, ErrNotFound):
@@ -99,7 +99,7 @@ func (x *Index) Scan(from, to []byte, use func(key, value []byte) bool) (bad int
 		return 0, ErrClosed
 	}
 	x.readers.Add(1)
-	defer x.readers.Done()
+	defer x.leave()
 	seen := x.accepted
 	changes := within(x.pending, x.writing, from, to)
 	stored, err := x.engine.scan(x.version, from, to)
@@ -126,4 +126,14 @@ func (x *Index) Scan(from, to []byte, use func(key, value []byte) bool) (bad int
 		return len(damaged), fmt.Errorf("scan index: %w", stored.err)
 	}
 	return len(damaged), nil
+}
+
+// leave takes note that a reader is out of Badger.
+func (x *Index) leave() {
+	if x.readers.Add(-1) == 0 {
+		select {
+		case x.left <- struct{}{}:
+		default:
+		}
+	}
 }
