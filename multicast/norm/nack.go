@@ -42,6 +42,14 @@ func (n *nackState) rewind(at Position) {
 	}
 }
 
+// answered is called when NORM_INFO comes that was missing: it may be all that
+// was asked for.
+func (n *nackState) answered() {
+	if n.phase == nackHoldoff && len(n.out) == 0 {
+		n.phase = nackIdle
+	}
+}
+
 // trigger starts the procedure if something is missing before s.limit.
 func (s *source) trigger(now time.Time) {
 	n := &s.nack

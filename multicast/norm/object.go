@@ -189,6 +189,7 @@ func (o *rxObject) takeInfo(payload []byte) {
 		return
 	}
 	o.info = append(make([]byte, 0, len(payload)), payload...)
+	o.src.nack.answered()
 	switch {
 	case o.state == objectOpen:
 		o.src.r.event(ReceiverEvent{Kind: ObjectInfo, Key: o.src.key(o.id), Info: slices.Clone(o.info)})

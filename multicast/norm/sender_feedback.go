@@ -43,11 +43,7 @@ func (s *Sender) probeDue(time.Time) (time.Time, bool) { return s.probe.next, !s
 func (s *Sender) runProbe(now time.Time, b []byte) []byte {
 	p := &s.probe
 	if p.peak > 0 && p.peak < p.grtt {
-		fall := p.grtt * 9 / 10
-		if p.peak < p.grtt/4 {
-			fall = p.grtt / 2 // no estimate yet but a guess
-		}
-		p.grtt = max(fall, p.peak)
+		p.grtt = max(p.grtt*9/10, p.peak)
 		s.clampGRTT()
 	}
 	p.peak = 0

@@ -25,9 +25,31 @@ func (s *Sender) handleNack(now time.Time, m *Nack, unicast bool) {
 		return
 	}
 	if s.repair.end.IsZero() {
+		s.repair.begun = now
 		s.repair.end = now.Add(time.Duration(s.cfg.Backoff+1) * s.grtt())
 	}
+	if s.allAsked() {
+		s.repair.end = now
+	}
 	s.repair.advert = s.repair.advert || unicast
+}
+
+// soloists is how many receivers may be waited for one by one.
+const soloists = 8
+
+// allAsked reports whether, with nothing left to send but repairs, there is
+// nobody to wait for: each receiver known has asked since aggregation began, and
+// another one had its chance to become known in an earlier aggregation.
+func (s *Sender) allAsked() bool {
+	if s.pass.Object != s.next || !s.repair.collected || len(s.receivers) > soloists {
+		return false
+	}
+	for _, r := range s.receivers {
+		if r.LastNack.Before(s.repair.begun) {
+			return false
+		}
+	}
+	return true
 }
 
 // seen is the time up to which the receiver had what was sent when it made the

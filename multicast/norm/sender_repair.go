@@ -13,18 +13,21 @@ const maxRepairBlocks = 1 << 16
 // repairState is what receivers asked for: first collected over the
 // aggregation time, then queued ahead of new data.
 type repairState struct {
-	wanted  []*txBlock // asked for since aggregation began
-	end     time.Time  // of the aggregation, zero if there is none
-	queue   blockHeap
-	group   []*txBlock  // taken from the queue: a symbol of each is sent in turn
-	turn    int         // in the group
-	infos   []*txObject // whose INFO was asked for
-	pending int         // symbols in the queue
-	history []*txBlock  // all blocks with state, oldest first
-	nack    uint64      // counts NACKs, to tell requests of one from the next's
-	raised  bool        // the NACK being read asked for something new
-	budget  int         // blocks that the NACK being read may still touch
-	seen    time.Time   // what was sent later had not arrived when the NACK was made
+	wanted []*txBlock // asked for since aggregation began
+	begun  time.Time  // the aggregation
+	end    time.Time  // of the aggregation, zero if there is none
+	// collected says that requests were collected for the whole time once.
+	collected bool
+	queue     blockHeap
+	group     []*txBlock  // taken from the queue: a symbol of each is sent in turn
+	turn      int         // in the group
+	infos     []*txObject // whose INFO was asked for
+	pending   int         // symbols in the queue
+	history   []*txBlock  // all blocks with state, oldest first
+	nack      uint64      // counts NACKs, to tell requests of one from the next's
+	raised    bool        // the NACK being read asked for something new
+	budget    int         // blocks that the NACK being read may still touch
+	seen      time.Time   // what was sent later had not arrived when the NACK was made
 
 	advert   bool      // a request came by unicast: others should hear of it
 	advertAt time.Time // when REPAIR_ADV was sent last
@@ -134,7 +137,7 @@ func (s *Sender) aggregationDue(time.Time) (time.Time, bool) {
 }
 
 func (s *Sender) runAggregation(_ time.Time, b []byte) []byte {
-	s.repair.end = time.Time{}
+	s.repair.end, s.repair.collected = time.Time{}, true
 	wanted := s.repair.wanted
 	s.repair.wanted = nil
 	for _, k := range wanted {
