@@ -15,6 +15,7 @@ type ackState struct {
 	at       time.Time // when it came
 	sequence uint16
 	rated    bool // the sender wants reports of congestion
+	limited  bool // and its rate follows them: it names a CLR
 	reported bool // it has had one
 	flags    uint8
 	rtt      time.Duration // as the sender measured it, 0 if it has not
@@ -61,11 +62,13 @@ func (a *ackState) response(now time.Time) Timestamp {
 func (s *source) handleProbe(now time.Time, m *CC) {
 	a := &s.ack
 	a.probed, a.sent, a.at, a.sequence = true, m.SendTime, now, m.CCSequence
-	_, a.rated = m.Ext.Rate()
-	a.flags = 0
+	var sending uint16
+	sending, a.rated = m.Ext.Rate()
+	a.flags, a.limited = 0, false
 	named := false
 	lowest := math.Inf(1)
 	for item := range m.Items.All() {
+		a.limited = a.limited || item.Flags&CCFlagCLR != 0
 		if item.Node != s.r.cfg.Node {
 			lowest = min(lowest, unquantizeRate(item.Rate))
 			continue
@@ -84,8 +87,10 @@ func (s *source) handleProbe(now time.Time, m *CC) {
 	case named:
 		a.report = now
 	case !a.report.IsZero():
-	case !a.reported, s.loss.fraction() > 0 && s.rate() < 0.9*lowest && !math.IsInf(lowest, 1):
-		a.report = now.Add(s.randomBackoff(max(s.backoff, 4)))
+	case !a.reported, len(m.Items) == 0, s.loss.fraction() > 0 && s.rate() < 0.9*lowest && !math.IsInf(lowest, 1):
+		factor := max(s.backoff, 4)
+		share := min(s.rate()/max(unquantizeRate(sending), 1), 1)
+		a.report = now.Add(s.biased(s.randomBackoff(factor), 1-share, factor))
 	}
 }
 
@@ -99,29 +104,37 @@ func (s *source) overhearRate(ext Extensions) {
 }
 
 // rate is what this receiver could take, in bytes per second: by RFC 5740
-// §5.5.2 from loss and round trip time, or twice what comes if nothing is lost.
+// §5.5.2 from loss events and round trip time, or twice what comes if nothing
+// was lost yet.
 func (s *source) rate() float64 {
-	p := s.loss.fraction()
+	p := s.loss.events.fraction()
 	if p <= 0 {
 		return 2 * s.loss.rate
 	}
-	rtt := s.ack.rtt
-	if rtt == 0 {
-		rtt = s.grtt
-	}
-	const size = 1400
-	return size / (rtt.Seconds() * (math.Sqrt(2*p/3) + 12*p*math.Sqrt(3*p/8)*(1+32*p*p)))
+	return fairRate(s.loss.size, s.rtt(), p)
 }
 
-// ccFeedback is EXT_CC as of now.
+// rtt is the round trip time as the sender measured it, or the greatest of all.
+func (s *source) rtt() time.Duration {
+	if s.ack.rtt == 0 {
+		return s.grtt
+	}
+	return s.ack.rtt
+}
+
+// ccFeedback is EXT_CC as of now. The loss it tells is the fraction of packets,
+// or of loss events if the sender's rate follows it (RFC 4654 §4.1).
 func (s *source) ccFeedback() CCFeedback {
 	p := s.loss.fraction()
+	if s.ack.limited {
+		p = s.loss.events.fraction()
+	}
 	c := CCFeedback{Sequence: s.ack.sequence, Flags: s.ack.flags, RTT: quantizeRTT(s.grtt), Loss: quantizeLoss(p), Rate: quantizeRate(s.rate())}
 	if s.ack.rtt > 0 {
 		c.Flags |= CCFlagRTT
 		c.RTT = quantizeRTT(s.ack.rtt)
 	}
-	if p <= 0 {
+	if s.loss.events.events == 0 {
 		c.Flags |= CCFlagStart
 	}
 	return c

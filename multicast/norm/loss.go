@@ -14,6 +14,9 @@ type lossMeter struct {
 	smooth                     float64 // over past buckets
 	smoothed                   bool
 
+	events lossEvents
+	size   float64 // of a packet, on average
+
 	rate      float64 // bytes per second over the last period
 	rateFrom  time.Time
 	rateBytes int
@@ -25,13 +28,14 @@ const (
 	lossJump = 4096
 )
 
-// hear takes one packet.
-func (l *lossMeter) hear(now time.Time, sequence uint16, size int) {
+// hear takes one packet. The rate is measured over a few round trip times.
+func (l *lossMeter) hear(now time.Time, sequence uint16, size int, rtt time.Duration) {
 	if l.rateFrom.IsZero() {
-		l.rateFrom = now
+		l.rateFrom, l.size = now, float64(size)
 	}
+	l.size += (float64(size) - l.size) / 32
 	l.rateBytes += size
-	if d := now.Sub(l.rateFrom); d >= 200*time.Millisecond {
+	if d := now.Sub(l.rateFrom); d >= min(max(4*rtt, 20*time.Millisecond), 200*time.Millisecond) {
 		l.rate = float64(l.rateBytes) / d.Seconds()
 		l.rateFrom, l.rateBytes = now, 0
 	}
@@ -41,6 +45,12 @@ func (l *lossMeter) hear(now time.Time, sequence uint16, size int) {
 		l.next = sequence
 	}
 	l.received++
+	l.events.hear(now, gap, rtt, func() float64 {
+		if l.rate == 0 {
+			return float64(l.received)
+		}
+		return 1 / fairLoss(l.size, rtt, l.rate/2)
+	})
 	if gap < 0 { // late, or a duplicate
 		if l.bucketLost > 0 {
 			l.bucketLost--

@@ -53,6 +53,7 @@ type Sender struct {
 	ahead     anticipation
 	repair    repairState
 	probe     probeState
+	tfmcc     congestion
 	flush     flushState
 	watermark watermarkState
 	queries   []*query
@@ -83,6 +84,7 @@ func NewSender(cfg SenderConfig) (*Sender, error) {
 		s.instance = uint16(s.rng.Uint32())
 	}
 	s.probe.grtt = cfg.GRTT
+	s.startTFMCC()
 	s.clampGRTT()
 	return s, nil
 }
@@ -149,7 +151,8 @@ func (s *Sender) Drop(id ObjectID) {
 	}
 }
 
-// SetRate tells the rate at which the caller sends, in bytes per second.
+// SetRate tells the rate at which the caller sends, in bytes per second; with
+// Congestion it is the most that Rate gives.
 func (s *Sender) SetRate(bytesPerSecond int64) {
 	s.cfg.Rate = max(bytesPerSecond, 1000)
 	s.clampGRTT()

@@ -49,6 +49,9 @@ type SenderConfig struct {
 	// Rate is the caller's sending rate in bytes per second (12.5e6). It is
 	// told to receivers and bounds the GRTT from below; SetRate changes it.
 	Rate int64
+	// Congestion turns on TFMCC (RFC 5740 §5.5.2): the caller asks Rate for the
+	// rate and Rate here is the upper bound. It needs rate feedback.
+	Congestion bool
 	// Backoff is K of RFC 5740: NACKs spread over Backoff*GRTT, 0 to 15; -1
 	// means 0 (1).
 	Backoff int
@@ -161,6 +164,9 @@ func (c SenderConfig) Validate() error {
 	}
 	if c.GRTT <= 0 || c.InfoInterval < time.Millisecond || c.ProbeMin < time.Millisecond || c.ProbeMax < c.ProbeMin {
 		errs = append(errs, fmt.Errorf("%s: not positive or out of order", "GRTT, InfoInterval, ProbeMin, ProbeMax"))
+	}
+	if c.Congestion && c.NoRateFeedback {
+		errs = append(errs, fmt.Errorf("%s: needs rate feedback", "Congestion"))
 	}
 	return errors.Join(append(errs, validateAuth(c.Auth, c.SegmentSize))...)
 }

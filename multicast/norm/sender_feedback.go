@@ -25,7 +25,7 @@ func (s *Sender) grtt() time.Duration { return s.probe.grtt }
 
 // clampGRTT keeps the estimate in its bounds, and above one packet's time.
 func (s *Sender) clampGRTT() {
-	packet := time.Duration(float64(s.cfg.SegmentSize+PacketOverhead) / float64(s.cfg.Rate) * float64(time.Second))
+	packet := time.Duration(float64(s.cfg.SegmentSize+PacketOverhead) / float64(s.Rate()) * float64(time.Second))
 	s.probe.grtt = min(max(s.probe.grtt, s.cfg.GRTTMin, packet), s.cfg.GRTTMax)
 }
 
@@ -56,11 +56,19 @@ func (s *Sender) runProbe(now time.Time, b []byte) []byte {
 		p.interval = min(p.interval*3/2, s.cfg.ProbeMax)
 	}
 	p.next = now.Add(p.interval)
+	var items CCItems
+	switch {
+	case s.cfg.Congestion:
+		var period time.Duration
+		items, period = s.probeTFMCC(now)
+		p.next = now.Add(period)
+	case !s.cfg.NoRateFeedback:
+		items = s.pollItems()
+	}
 	m := CC{SenderHeader: s.header(), CCSequence: p.sequence, SendTime: timestamp(now)}
 	p.sequence++
 	if !s.cfg.NoRateFeedback {
-		m.Ext = m.Ext.AppendRate(quantizeRate(float64(s.cfg.Rate)))
-		m.Items = s.pollItems()
+		m.Ext, m.Items = m.Ext.AppendRate(quantizeRate(float64(s.Rate()))), items
 	}
 	return s.command(b, &m, &m.SenderHeader)
 }
@@ -72,15 +80,20 @@ func (s *Sender) pollItems() CCItems {
 	from, _ := slices.BinarySearch(ids, s.probe.turn+1)
 	for i := range min(len(ids), pollNodes) {
 		r := s.receivers[ids[(from+i)%len(ids)]]
-		item := CCItem{Node: r.Node, Flags: CCFlagPLR, Rate: quantizeRate(r.Rate)}
-		if r.RTT > 0 {
-			item.Flags |= CCFlagRTT
-			item.RTT = quantizeRTT(r.RTT)
-		}
-		items = items.Append(item)
+		items = items.Append(s.ccItem(r.Node, CCFlagPLR, r.Rate))
 		s.probe.turn = r.Node
 	}
 	return items
+}
+
+// ccItem is what a probe says of a receiver, its round trip time among it.
+func (s *Sender) ccItem(id NodeID, flags uint8, rate float64) CCItem {
+	item := CCItem{Node: id, Flags: flags, Rate: quantizeRate(rate)}
+	if r := s.receivers[id]; r != nil && r.RTT > 0 {
+		item.Flags |= CCFlagRTT
+		item.RTT = quantizeRTT(r.RTT)
+	}
+	return item
 }
 
 // Handle takes a packet from the network. unicast says that it was addressed
@@ -143,6 +156,9 @@ func (s *Sender) measure(now time.Time, from NodeID, response Timestamp, ext Ext
 	}
 	if cc, ok := ext.CC(); ok && r != nil {
 		r.Rate = unquantizeRate(cc.Rate)
+		if s.cfg.Congestion {
+			s.adapt(now, r, cc)
+		}
 	}
 }
 

@@ -64,7 +64,7 @@ func (s *source) key(id ObjectID) ObjectKey { return ObjectKey{s.id, s.instance,
 // hear takes what every message of a sender tells.
 func (s *source) hear(now time.Time, from netip.AddrPort, h *SenderHeader, size int, trusted bool) {
 	s.heard, s.silent = now, 0
-	s.loss.hear(now, h.Sequence, size)
+	s.loss.hear(now, h.Sequence, size, s.rtt())
 	if trusted {
 		s.from = from
 		s.grtt = min(max(unquantizeRTT(h.GRTT), 100*time.Microsecond), maxGRTT)

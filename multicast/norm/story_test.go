@@ -17,7 +17,7 @@ var update = flag.Bool("update", false, "write the traces of the stories anew")
 // line of dashes, then the trace that they produce: what was sent, and the
 // events, with the time since the beginning.
 //
-//	lan RECEIVERS key=value…   k, parity, segment, auto, rounds, nackrounds, interleave, anticipate, here, unicast, probes
+//	lan RECEIVERS key=value…   k, parity, segment, auto, rounds, nackrounds, interleave, anticipate, here, congestion, unicast, probes
 //	join NODE TIME             the receiver is deaf before
 //	add SIZE [INFO]            queues an object
 //	lose NODE KIND POSITION    loses the next such packet on its way to NODE
@@ -141,6 +141,9 @@ func (s *story) do(command string, args []string) {
 		s.l.sender.Close()
 	case "run":
 		for end := s.l.now.Add(s.span(args[0])); s.l.now.Before(end) && s.l.step(); {
+			if s.l.sender.cfg.Congestion {
+				s.l.rate = float64(s.l.sender.Rate())
+			}
 			s.printEvents()
 		}
 	default:
@@ -176,6 +179,8 @@ func (s *story) build(n int, options []string) {
 				sc.Anticipate = true
 			case "here":
 				rc.Sync = SyncHere
+			case "congestion":
+				sc.NoRateFeedback, sc.Congestion = false, true
 			case "unicast":
 				rc.Unicast = true
 			case "probes":
@@ -277,6 +282,17 @@ func detail(m Message) string {
 	case *Data:
 		if m.Flags&FlagRepair != 0 {
 			out.WriteString(" repair")
+		}
+	case *CC:
+		if rate, ok := m.Ext.Rate(); ok {
+			fmt.Fprintf(&out, " rate %.0f", unquantizeRate(rate))
+		}
+		for i := range m.Items.All() {
+			fmt.Fprintf(&out, " %d flags %02x", i.Node, i.Flags)
+		}
+	case *Ack:
+		if cc, ok := m.Ext.CC(); ok && m.AckType == AckCC {
+			fmt.Fprintf(&out, " flags %02x rate %.0f", cc.Flags, unquantizeRate(cc.Rate))
 		}
 	case *Flush:
 		for n := range m.Nodes.All() {
