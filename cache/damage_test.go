@@ -1,17 +1,14 @@
 package cache
 
 import (
-	"bytes"
+	"context"
 	"errors"
-	"io"
 	"log/slog"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
-	"slices"
 	"testing"
-
-	"github.com/dgraph-io/badger/v4"
+	"time"
 
 	"github.com/cistern-edge/cistern/cache/content"
 )
@@ -34,38 +31,6 @@ func flip(t *testing.T, path string, bit int64) {
 	}
 }
 
-func TestDamagedRecordIsDropped(t *testing.T) {
-	s := open(t, Config{})
-	good, bad := put(t, s, "good", noise(80, 1000)), put(t, s, "bad", noise(81, 1000))
-	err := s.index.db.Update(func(tx *badger.Txn) error {
-		item, err := tx.Get(recordKey(bad))
-		if err != nil {
-			return err
-		}
-		value, err := item.ValueCopy(nil)
-		if err != nil {
-			return err
-		}
-		value[len(value)/2] ^= 4
-		return tx.Set(recordKey(bad), value)
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	s = reopen(t, s)
-	if _, _, ok := s.Lookup("bad"); ok || len(s.List()) != 1 {
-		t.Error("a damaged record was believed")
-	}
-	if files := blobFiles(s.cfg.Dir); len(files) != 1 || files[good] != 2 {
-		t.Errorf("files are %v", files)
-	}
-	wantObject(t, s, "good", noise(80, 1000))
-	put(t, s, "bad", noise(81, 1000))
-	if bad, err := s.index.each(func(*record) {}); bad != 0 || err != nil {
-		t.Errorf("%d damaged records are still in the index, %v", bad, err)
-	}
-}
-
 // TestDamagedIndexFiles flips bits in Badger's own files. The store opens with
 // what is sound, or says that it cannot; what it lists can be read.
 func TestDamagedIndexFiles(t *testing.T) {
@@ -79,7 +44,7 @@ func TestDamagedIndexFiles(t *testing.T) {
 	if err := s.Close(); err != nil {
 		t.Fatal(err)
 	}
-	files, err := filepath.Glob(filepath.Join(dir, "index", "*"))
+	files, err := filepath.Glob(filepath.Join(dir, "index", "*", "*"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -98,7 +63,7 @@ func TestDamagedIndexFiles(t *testing.T) {
 		if err := os.CopyFS(into, os.DirFS(dir)); err != nil {
 			t.Fatal(err)
 		}
-		flip(t, filepath.Join(into, "index", filepath.Base(path)), rng.Int64N(min(st.Size(), 4096)*8))
+		flip(t, filepath.Join(into, "index", filepath.Base(filepath.Dir(path)), filepath.Base(path)), rng.Int64N(min(st.Size(), 4096)*8))
 		damaged, err := Open(Config{Dir: into, Small: true, MinFree: 1}, slog.New(slog.DiscardHandler))
 		if err != nil {
 			t.Logf("%s: %v", filepath.Base(path), err)
@@ -115,67 +80,6 @@ func TestDamagedIndexFiles(t *testing.T) {
 	t.Logf("opened %d of 40", opened)
 }
 
-func TestDamagedSidecar(t *testing.T) {
-	t.Parallel()
-	s := open(t, Config{})
-	data := noise(82, 6*mib)
-	f := create(t, s, "a", content.Object{Size: int64(len(data))})
-	num := f.Num()
-	g := make(gate)
-	f.Start(g.source())
-	g.bring(t, data, 0, 5*mib)
-	if err := s.Close(); err != nil {
-		t.Fatal(err)
-	}
-	tree := blobPath(s.cfg.Dir, num) + ".tree"
-	clean, err := os.ReadFile(tree)
-	if err != nil {
-		t.Fatal(err)
-	}
-	rng := rand.New(rand.NewPCG(2, 82))
-	for round := range 30 {
-		bit := rng.Int64N(int64(len(clean)) * 8)
-		if round < 5 {
-			bit = rng.Int64N(28 * 8) // the header
-		}
-		if err := os.WriteFile(tree, clean, 0o600); err != nil {
-			t.Fatal(err)
-		}
-		flip(t, tree, bit)
-		b, err := openBlob(s.cfg.Dir, num)
-		if err != nil {
-			t.Fatal(err)
-		}
-		have, err := b.resume(6*mib, nil)
-		var want content.Ranges
-		if off := bit/8 - headerSize; off >= 0 {
-			want.Add(content.Range{End: 5 * mib})
-			want.Remove(content.Block(off/slotSize, 6*mib))
-		} else if bit/8 >= 28 {
-			want.Add(content.Range{End: 5 * mib}) // not used, not covered by the checksum
-		}
-		if err != nil || !slices.Equal(have, want) {
-			t.Errorf("bit %d: durable is %v, want %v: %v", bit, have, want, err)
-		}
-		if size, err := b.header(); size != 6*mib || err != nil {
-			t.Errorf("bit %d: the header was not mended: %d, %v", bit, size, err)
-		}
-		if err := b.close(); err != nil {
-			t.Error(err)
-		}
-	}
-	for cut := range 40 {
-		if err := os.WriteFile(tree, clean[:len(clean)*cut/40], 0o600); err != nil {
-			t.Fatal(err)
-		}
-		b, _ := openBlob(s.cfg.Dir, num)
-		if _, err := b.resume(6*mib, nil); err != nil {
-			t.Errorf("sidecar cut to %d/40: %v", cut, err)
-		}
-		b.close()
-	}
-}
-
 func TestLostAndShortBodies(t *testing.T) {
 	s := open(t, Config{})
 	data := noise(83, 2*mib)
@@ -186,7 +90,7 @@ func TestLostAndShortBodies(t *testing.T) {
 	}
 	for name, do := range damage {
 		num := put(t, s, name, data)
-		if err := do(blobPath(s.cfg.Dir, num)); err != nil {
+		if err := do(bodyPath(s.cfg.Dir, num)); err != nil {
 			t.Fatal(err)
 		}
 		if _, err := s.Read(num); !errors.Is(err, ErrNotFound) {
@@ -197,15 +101,22 @@ func TestLostAndShortBodies(t *testing.T) {
 		}
 	}
 	num := put(t, s, "sidecar damaged", data)
-	flip(t, blobPath(s.cfg.Dir, num)+".tree", (headerSize+slotSize+100)*8)
+	flip(t, bodyPath(s.cfg.Dir, num)+".tree", (4096+100)*8)
 	if _, err := s.Layer(num); err == nil {
 		t.Error("a layer was made of a damaged sidecar")
 	}
-	lost := put(t, s, "lost while closed", noise(84, 10))
-	if err := errors.Join(s.Close(), os.Remove(blobPath(s.cfg.Dir, lost)+".tree")); err != nil {
+	lost := put(t, s, "lost while closed", noise(84, mib))
+	if err := errors.Join(s.Close(), os.Remove(bodyPath(s.cfg.Dir, lost)+".tree")); err != nil {
 		t.Fatal(err)
 	}
 	s = open(t, s.cfg)
+	info, _, ok := s.Lookup("lost while closed")
+	if r, err := s.Read(info.Num); ok && err == nil {
+		if _, err := r.Wait(context.Background(), 0); !errors.Is(err, ErrNotFound) {
+			t.Errorf("an object without its tree was read: %v", err)
+		}
+		r.Close()
+	}
 	if _, _, ok := s.Lookup("lost while closed"); ok {
 		t.Error("an object without its files is listed")
 	}
@@ -213,81 +124,59 @@ func TestLostAndShortBodies(t *testing.T) {
 
 func TestLeftoversDoNotBlock(t *testing.T) {
 	s := open(t, Config{})
-	put(t, s, "a", noise(85, 10))
+	put(t, s, "a", noise(85, 100_000))
 	next := s.next
 	if err := s.Close(); err != nil {
 		t.Fatal(err)
 	}
 	for i, suffix := range []string{".tree", "", ".tree"} { // what a crash can leave of a create or a removal
-		path := blobPath(s.cfg.Dir, next+uint64(i)) + suffix
+		path := bodyPath(s.cfg.Dir, next+uint64(i)) + suffix
 		if err := errors.Join(os.MkdirAll(filepath.Dir(path), 0o700), os.WriteFile(path, nil, 0o600)); err != nil {
 			t.Fatal(err)
 		}
 	}
 	s = open(t, s.cfg)
-	put(t, s, "b", noise(86, 10))
-	wantObject(t, s, "a", noise(85, 10))
+	s.sweep()
+	put(t, s, "b", noise(86, 100_000))
+	wantObject(t, s, "a", noise(85, 100_000))
 	if files := blobFiles(s.cfg.Dir); len(files) != 2 {
 		t.Errorf("files are %v", files)
 	}
 }
 
-func FuzzRecord(f *testing.F) {
-	good, err := encode(&record{Num: 7, Size: 5, Title: "x", Names: map[string][]byte{"n": {1}}})
-	if err != nil {
-		f.Fatal(err)
-	}
-	f.Add(good)
-	f.Add(good[:3])
-	f.Add([]byte{0, 0, 0, 0})
+func FuzzEntry(f *testing.F) {
+	e := entry{size: 5, here: 2, trust: 1, flags: isComplete | isPinned}
+	f.Add(e.encode())
+	f.Add(e.encode()[:7])
+	f.Add(make([]byte, entrySize))
 	f.Fuzz(func(t *testing.T, value []byte) {
-		r, err := decode(recordKey(7), value)
-		if err != nil {
+		var e entry
+		if _, err := e.decode(numKey(entryPrefix, 7), value); err != nil {
 			return
 		}
-		if r.Num != 7 || r.Names == nil || r.From == nil || r.Served == nil {
-			t.Errorf("decoded %+v", r)
+		var again entry
+		if _, err := again.decode(numKey(entryPrefix, 7), e.encode()); err != nil || again != e {
+			t.Errorf("read %+v, wrote and read %+v: %v", e, again, err)
 		}
 	})
 }
 
-func FuzzSidecar(f *testing.F) {
-	dir := f.TempDir()
-	data := noise(87, 2*mib+5)
-	b, err := createBlob(dir, 1, int64(len(data)))
-	if err != nil {
-		f.Fatal(err)
-	}
-	for i := range int64(3) {
-		r := content.Block(i, int64(len(data)))
-		leaves, err := content.HashLeaves(nil, bytes.NewReader(data[r.Off:r.End]))
-		if err := errors.Join(err, b.putSlot(i, leaves)); err != nil {
-			f.Fatal(err)
-		}
-	}
-	whole, err := io.ReadAll(io.NewSectionReader(b.tree, 0, 1<<20))
-	if err != nil {
-		f.Fatal(err)
-	}
-	f.Add(whole, int64(len(data)))
-	f.Add(whole[:headerSize], int64(content.UnknownSize))
-	f.Add(whole[:headerSize+9], int64(len(data)))
-	f.Add([]byte{}, int64(0))
-	f.Fuzz(func(t *testing.T, tree []byte, size int64) {
-		size = max(size%(1<<30), content.UnknownSize)
-		if err := os.WriteFile(b.tree.Name(), tree, 0o600); err != nil {
-			t.Fatal(err)
-		}
-		have, err := b.resume(size, nil)
+func FuzzCard(f *testing.F) {
+	b := &books{names: newRAM[string, *name](0)}
+	e := entry{size: 5, flags: isComplete}
+	f.Add(b.card(&e, &record{Title: "x", Created: time.Unix(9, 0)}))
+	f.Add([]byte("{}"))
+	f.Add([]byte(`{"entry":"AgAAAA==","record":{"names":["a"]},"names":[null]}`))
+	f.Fuzz(func(t *testing.T, text []byte) {
+		e, r, names, err := readCard(text)
 		if err != nil {
 			return
 		}
-		if n := len(have); n > 0 && have[n-1].End > int64(len(data)) {
-			t.Errorf("durable is %v of a body of %d bytes", have, len(data))
+		if e == nil || r == nil || e.size < content.UnknownSize {
+			t.Errorf("read %+v, %+v", e, r)
 		}
-		again, err := b.resume(size, nil)
-		if err != nil || !slices.Equal(again, have) {
-			t.Errorf("durable was %v, then %v, %v", have, again, err)
+		for _, n := range names {
+			_ = n.Name
 		}
 	})
 }

@@ -11,93 +11,184 @@ import (
 func (s *Store) CountServed(num uint64, outlet string, bytes int64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if r, ok := s.objects[num]; ok && bytes > 0 {
-		r.Served[outlet] += bytes
-		r.Used = time.Now()
-		s.dirty[num] = true
+	if bytes <= 0 {
+		return
+	}
+	s.totals.Served[outlet] += bytes
+	s.counted = true
+	if e, ok := s.objects[num]; ok {
+		e.touch(time.Now())
+		s.stale[num] = true
+		s.countServed(num, outlet, bytes)
 	}
 }
 
-// saveFigures writes the records whose figures have changed.
-func (s *Store) saveFigures() error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	var changed []*record
-	for num := range s.dirty {
-		if r, ok := s.objects[num]; ok {
-			changed = append(changed, r)
+// countServed keeps a figure until the record is next saved; s.mu is held.
+func (s *Store) countServed(num uint64, outlet string, bytes int64) {
+	sums := s.served[num]
+	if sums == nil {
+		sums = map[string]int64{}
+		s.served[num] = sums
+	}
+	sums[outlet] += bytes
+}
+
+// use notes a request for an object; s.mu is held.
+func (s *Store) use(e *entry) {
+	e.touch(time.Now())
+	s.stale[e.num()] = true
+	if s.active[e.num()] == nil { // the requests that a fill answers are one burst
+		s.queueOf(e).Hit(&e.node)
+	}
+}
+
+// countFilled notes what a fill that ends has brought; s.mu is held. Sources
+// lose the host in their name, or the totals would grow with every host there
+// ever was.
+func (s *Store) countFilled(f *Fill) {
+	for source, n := range f.gained() {
+		s.totals.Filled[kindOf(source)] += n
+		s.counted = true
+	}
+}
+
+// kindOf is the first word of a Source's name.
+func kindOf(source string) string {
+	kind, _, _ := strings.Cut(source, " ")
+	return kind
+}
+
+// gained is what this fill has brought, beside those before it.
+func (f *Fill) gained() map[string]int64 {
+	sums := f.from()
+	for source, n := range f.before {
+		if sums[source] -= n; sums[source] <= 0 {
+			delete(sums, source)
 		}
 	}
-	if err := s.index.put(changed...); err != nil {
-		return err // they stay dirty
-	}
-	clear(s.dirty)
-	return nil
+	return sums
 }
 
-// Stats are the store's figures.
+// saveFigures writes the entries and records whose figures have changed.
+func (s *Store) saveFigures() {
+	s.editing.Lock()
+	defer s.editing.Unlock()
+	s.mu.Lock()
+	stale, served := s.stale, s.served
+	s.stale, s.served = map[uint64]bool{}, map[uint64]map[string]int64{}
+	ed := s.books.edit()
+	if s.counted {
+		ed.setting("totals", s.totals.clone())
+		s.counted = false
+	}
+	for num := range stale {
+		if e, ok := s.objects[num]; ok {
+			ed.entry(e)
+		}
+	}
+	s.mu.Unlock()
+	for num, sums := range served {
+		r := s.books.record(num)
+		if r == nil {
+			continue
+		}
+		r = r.clone()
+		for outlet, n := range sums {
+			r.Served[outlet] += n
+		}
+		ed.record(num, r)
+	}
+	ed.done()
+}
+
+// Stats are the store's figures. Bytes are of bodies.
 type Stats struct {
 	Objects  int   `json:"objects"`
 	Complete int   `json:"complete"`
 	Fills    int   `json:"fills"`
 	Bytes    int64 `json:"bytes"`
 	MaxBytes int64 `json:"max_bytes"`
-	// Filled and Served count bytes by Source and by outlet since the store was
-	// made; of objects that are gone by the first word of the Source's name.
+	// Filled and Served count bytes by kind of Source and by outlet since the
+	// store was made.
 	Filled map[string]int64 `json:"filled"`
 	Served map[string]int64 `json:"served"`
+	counts
+	Volumes  []VolumeStats  `json:"volumes"`
+	Services []ServiceStats `json:"services"`
+}
+
+// counts are figures since the start.
+type counts struct {
+	Evicted      int64 `json:"evicted"`
+	EvictedBytes int64 `json:"evicted_bytes"`
+	// Damaged counts blocks and small objects that were not what came in;
+	// Repaired counts objects that are whole again.
+	Damaged  int64 `json:"damaged"`
+	Repaired int64 `json:"repaired"`
+	Scrubs   int64 `json:"scrubs"`
+}
+
+// VolumeStats are the figures of one disk, in bytes.
+type VolumeStats struct {
+	Dir   string `json:"dir"`
+	Bytes int64  `json:"bytes"`
+	Small int64  `json:"small"`
+	Free  int64  `json:"free"`
+	Total int64  `json:"total"`
+	// Sick says why nothing can be written; Gone that nothing can be read.
+	Sick string `json:"sick,omitempty"`
+	Gone bool   `json:"gone,omitempty"`
+}
+
+// ServiceStats are the figures of one service; the one without a name is for
+// whatever has no quota.
+type ServiceStats struct {
+	Name  string `json:"name"`
+	Bytes int64  `json:"bytes"`
+	Quota int64  `json:"quota,omitempty"`
 }
 
 // Stats gives a snapshot.
 func (s *Store) Stats() Stats {
+	var volumes []VolumeStats
+	for _, v := range s.volumes {
+		vs := VolumeStats{Dir: v.dir}
+		sick, gone := v.state()
+		if vs.Gone = gone; sick != nil {
+			vs.Sick = sick.Error()
+		}
+		if !gone {
+			vs.Free, vs.Total, _ = v.Space() // 0 if the disk does not say
+		}
+		volumes = append(volumes, vs)
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	st := Stats{
-		Objects: len(s.objects), Fills: len(s.active), Bytes: s.used, MaxBytes: s.cfg.MaxBytes,
-		Filled: maps.Clone(s.gone.Filled), Served: maps.Clone(s.gone.Served),
+	sums := s.totals.clone()
+	for _, f := range s.active {
+		for source, n := range f.gained() {
+			sums.Filled[kindOf(source)] += n
+		}
 	}
-	for _, r := range s.objects {
-		if r.Complete {
-			st.Complete++
-		}
-		for name, n := range s.fromOf(r) {
-			st.Filled[name] += n
-		}
-		for name, n := range r.Served {
-			st.Served[name] += n
-		}
+	st := Stats{
+		Objects: len(s.objects), Complete: s.whole, Fills: len(s.active), Bytes: s.used, MaxBytes: s.cfg.MaxBytes,
+		Filled: sums.Filled, Served: sums.Served, counts: s.counts, Volumes: volumes,
+	}
+	for i, v := range s.volumes {
+		st.Volumes[i].Bytes, st.Volumes[i].Small = v.bytes, v.small
+	}
+	for _, svc := range s.services {
+		st.Services = append(st.Services, ServiceStats{Name: svc.name, Bytes: svc.bytes, Quota: svc.quota})
 	}
 	return st
 }
 
-// fromOf counts the bytes of an object by Source, those of a running fill
-// included; s.mu is held.
-func (s *Store) fromOf(r *record) map[string]int64 {
-	if f := s.active[r.Num]; f != nil {
-		return f.from()
-	}
-	return r.From
-}
-
-// totals are the figures of objects that are gone, so that what was saved does
-// not shrink when an object is evicted.
+// totals count since the store was made.
 type totals struct {
 	Filled map[string]int64 `json:"filled"`
 	Served map[string]int64 `json:"served"`
 }
 
-func newTotals() totals { return totals{Filled: map[string]int64{}, Served: map[string]int64{}} }
-
-// plus adds an object's figures. Sources lose the host in their name, or the
-// totals would grow with every host there ever was.
-func (t totals) plus(r *record) totals {
-	sum := totals{Filled: maps.Clone(t.Filled), Served: maps.Clone(t.Served)}
-	for name, n := range r.From {
-		kind, _, _ := strings.Cut(name, " ")
-		sum.Filled[kind] += n
-	}
-	for name, n := range r.Served {
-		sum.Served[name] += n
-	}
-	return sum
+func (t totals) clone() totals {
+	return totals{Filled: maps.Clone(t.Filled), Served: maps.Clone(t.Served)}
 }

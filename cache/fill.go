@@ -5,13 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"maps"
 	"math"
 	"slices"
 	"sync"
 	"time"
 
 	"github.com/cistern-edge/cistern/cache/content"
+	"github.com/cistern-edge/cistern/cache/disk"
 )
 
 // Fill brings one object in. It is behind the content.Sink of each Source and is
@@ -21,7 +21,9 @@ type Fill struct {
 	store *Store
 	num   uint64
 	title string
-	blob  *blob
+	disk  uint8 // number of the volume
+	body  *body
+	known bool // by the index, on disk; only the flusher touches it
 	layer *content.Layer
 
 	ctx    context.Context
@@ -29,6 +31,7 @@ type Fill struct {
 	done   chan struct{}
 	wanted chan struct{} // capacity 1: readers wait for what nobody has claimed
 	full   chan struct{} // capacity 1: flushEvery bytes wait to be made durable
+	more   chan struct{} // capacity 1: a Source has returned
 
 	// writing is held for reading while a Source writes, and taken for a moment
 	// after a range was accepted: then no late write can touch what was hashed.
@@ -36,22 +39,33 @@ type Fill struct {
 	writing sync.RWMutex
 
 	// mu guards what follows.
-	mu       sync.Mutex
-	started  bool
-	size     int64
-	arrived  content.Ranges // accepted by a Source, not yet checked against the layer
-	readable content.Ranges
-	durable  content.Ranges // whole blocks whose slots are written
-	proving  map[int64]bool // blocks that are being checked against the layer
-	hashed   map[int64][]content.Hash
-	unsynced int64         // bytes in blocks that are whole and not durable
-	flushing int64         // those of them that a flush is busy with
-	flushed  chan struct{} // closed and made anew at the end of each flush
-	claims   content.Ranges
-	waiters  []*waiter
-	source   map[string]int64
-	err      error
-	final    uint64 // the object that has the bytes once the fill is done
+	mu        sync.Mutex
+	started   bool
+	ending    bool // no further Source is asked
+	kept      bool // it goes on whoever leaves
+	size      int64
+	mending   bool           // it brings again what was damaged
+	arrived   content.Ranges // accepted by a Source, not yet checked against the layer
+	readable  content.Ranges
+	durable   content.Ranges // whole blocks whose slots are written
+	unchecked content.Ranges // durable when the fill began, and not hashed since the start
+	proving   map[int64]bool // blocks that are being checked against the layer
+	hashed    map[int64][]content.Hash
+	unsynced  int64          // bytes in blocks that are whole and not durable
+	flushing  int64          // those of them that a flush is busy with
+	flushed   chan struct{}  // closed and made anew at the end of each flush
+	claims    content.Ranges // of all Sources together
+	waiters   []*waiter
+	views     map[*view]struct{} // where readers are
+	brought   map[string]*content.Ranges
+	before    map[string]int64 // what Sources brought to earlier fills of the object
+	sources   []content.Source // that have not been asked yet
+	taps      sync.WaitGroup
+	running   int
+	failed    []error
+	idle      *time.Timer // since the last reader has left
+	err       error
+	final     uint64 // the object that has the bytes once the fill is done
 }
 
 // waiter is a reader that wants the byte at off.
@@ -67,21 +81,34 @@ const (
 	flushAfter = 5 * time.Second
 )
 
-// newFill starts from the blocks that are durable in the blob.
-func newFill(s *Store, r *record, b *blob, layer *content.Layer, have content.Ranges) *Fill {
+// stallAfter is how long readers wait for a Source that brings nothing before
+// the next one is asked beside it.
+const stallAfter = 8 * time.Second
+
+// newFill starts from the blocks that are durable in the blob; without one the
+// bytes stay in memory for now.
+func newFill(s *Store, e *entry, r *record, b *disk.Blob, layer *content.Layer, have content.Ranges) *Fill {
 	f := &Fill{
-		store: s, num: r.Num, title: r.Title, blob: b, layer: layer, size: r.Size,
+		store: s, num: e.num(), title: r.Title, disk: e.volume, body: newBody(b, e.size), layer: layer, size: e.size,
 		done: make(chan struct{}), wanted: make(chan struct{}, 1), full: make(chan struct{}, 1), flushed: make(chan struct{}),
+		more:    make(chan struct{}, 1),
 		arrived: slices.Clone(have), readable: slices.Clone(have), durable: have,
-		proving: map[int64]bool{}, hashed: map[int64][]content.Hash{}, source: maps.Clone(r.From), final: r.Num,
+		proving: map[int64]bool{}, hashed: map[int64][]content.Hash{}, views: map[*view]struct{}{},
+		brought: map[string]*content.Ranges{}, before: cloneCounts(r.From), final: e.num(),
+	}
+	f.unchecked = slices.Clone(have)
+	for _, p := range r.Parts {
+		f.credit(p.Source).Add(p.Range)
 	}
 	f.ctx, f.cancel = context.WithCancelCause(s.ctx)
 	return f
 }
 
-// Start runs the Sources one after the other, in the order given, until nothing
-// is missing. Only the first call starts; it returns false for the others, and
-// when the store is closed. The fill outlives whoever started it.
+// Start runs the fill until nothing is missing. The Sources are asked in the
+// order given, the cheapest first: the next one when one has ended, and beside
+// it when readers have waited for stallAfter. Only the first call starts; it
+// returns false for the others, and when the store is closed. The fill outlives
+// whoever started it; see [Fill.left] for how long.
 func (f *Fill) Start(sources ...content.Source) bool {
 	f.store.mu.Lock()
 	defer f.store.mu.Unlock()
@@ -91,65 +118,129 @@ func (f *Fill) Start(sources ...content.Source) bool {
 		return false
 	}
 	f.started = true
-	f.store.fills.Go(func() { f.run(sources) })
+	f.sources = sources
+	f.store.fills.Go(f.run)
 	return true
 }
 
-func (f *Fill) run(sources []content.Source) {
+// Join adds a Source that works beside those that run. It returns false, and the
+// Source is not asked, if the fill does not run.
+func (f *Fill) Join(src content.Source) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if !f.started || f.isDone() || f.ctx.Err() != nil || f.ending {
+		return false
+	}
+	f.ask(src)
+	return true
+}
+
+func (f *Fill) run() {
 	stopped := make(chan struct{})
 	flushed := make(chan error, 1)
 	go func() { flushed <- f.keepFlushing(stopped) }()
-	err := f.drain(sources)
+	err := f.drain()
 	close(stopped)
 	err = errors.Join(<-flushed, err)
 	if err == nil {
 		err = f.finish()
 	}
 	if err != nil {
-		size := f.Size()
-		f.store.abandon(f, size)
+		f.store.abandon(f, f.Size())
 		level := slog.LevelWarn
-		if f.store.ctx.Err() != nil { // the store is closing
+		if f.store.ctx.Err() != nil || errors.Is(err, errUnwanted) { // the store is closing, or nobody waits
 			level = slog.LevelInfo
 		}
 		f.store.log.Log(context.Background(), level, "fill ended early", "object", f.num, "title", f.title, "err", err)
 	}
 	f.cancel(nil)
 	f.end(err)
-	if cerr := f.blob.close(); cerr != nil {
-		f.store.log.Warn("failed to close a blob", "object", f.num, "err", cerr)
+	if cerr := f.body.close(); cerr != nil {
+		f.store.log.Warn("failed to close a body", "object", f.num, "err", cerr)
 	}
 }
 
-// drain asks each Source in turn. The first is asked even when nothing is
-// missing: it may hold an open answer that it has to close.
-func (f *Fill) drain(sources []content.Source) error {
-	if f.ctx.Err() != nil { // stopped before it was started
-		return context.Cause(f.ctx)
+// drain runs the Sources. The first is asked even when nothing is missing: it
+// may hold an open answer that it has to close.
+func (f *Fill) drain() error {
+	if f.ctx.Err() == nil { // else it was stopped before it was started
+		f.next()
 	}
-	var failed []error
-	for i, src := range sources {
-		if i > 0 && f.whole() {
+	stall := time.NewTicker(stallAfter / 4)
+	defer stall.Stop()
+	last, since := int64(-1), time.Now()
+	for {
+		f.mu.Lock()
+		whole := f.isWhole()
+		if f.running == 0 && (whole || len(f.sources) == 0 || f.ctx.Err() != nil) {
+			f.ending = true
+			f.mu.Unlock()
 			break
 		}
+		f.mu.Unlock()
+		select {
+		case <-f.more: // a Source has returned
+			if f.ctx.Err() == nil && !f.whole() {
+				f.next()
+			}
+		case now := <-stall.C:
+			if here, waiting := f.progress(); here != last || !waiting {
+				last, since = here, now
+			} else if now.Sub(since) >= stallAfter && f.ctx.Err() == nil {
+				since = now
+				f.next()
+			}
+		}
+	}
+	f.taps.Wait()
+	switch {
+	case f.ctx.Err() != nil:
+		return context.Cause(f.ctx)
+	case f.whole():
+		return nil
+	case len(f.failed) == 0:
+		return content.ErrNotHere
+	}
+	return errors.Join(f.failed...)
+}
+
+// next asks the next Source, if there is one.
+func (f *Fill) next() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if len(f.sources) > 0 {
+		src := f.sources[0]
+		f.sources = f.sources[1:]
+		f.ask(src)
+	}
+}
+
+// ask runs a Source beside those that run already; f.mu is held.
+func (f *Fill) ask(src content.Source) {
+	f.running++
+	f.taps.Go(func() {
 		t := &tap{Fill: f, name: src.Name()}
 		err := src.Fill(f.ctx, t)
 		t.close()
+		f.mu.Lock()
+		f.running--
 		if err != nil && f.ctx.Err() == nil {
-			failed = append(failed, fmt.Errorf("%s: %w", src.Name(), err))
+			f.failed = append(f.failed, fmt.Errorf("%s: %w", src.Name(), err))
 			f.store.log.Info("source gave up", "object", f.num, "title", f.title, "source", src.Name(), "err", err)
 		}
-		if f.ctx.Err() != nil {
-			return context.Cause(f.ctx)
+		f.mu.Unlock()
+		select {
+		case f.more <- struct{}{}:
+		default:
 		}
-	}
-	if f.whole() {
-		return nil
-	}
-	if len(failed) == 0 {
-		failed = append(failed, content.ErrNotHere)
-	}
-	return errors.Join(failed...)
+	})
+}
+
+// progress says how much has arrived, and whether a reader waits for more.
+func (f *Fill) progress() (here int64, waiting bool) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.arrived.Len(), len(f.waiters) > 0
 }
 
 // end publishes the outcome and wakes everybody.
@@ -161,6 +252,9 @@ func (f *Fill) end(err error) {
 		close(w.ready)
 	}
 	f.waiters = nil
+	if f.idle != nil {
+		f.idle.Stop()
+	}
 	close(f.done)
 }
 
@@ -172,7 +266,7 @@ func (f *Fill) stop(why error) {
 	f.mu.Unlock()
 	f.cancel(why)
 	if idle { // nobody runs it, so nobody else ends it
-		f.run(nil)
+		f.run()
 	}
 }
 
@@ -201,25 +295,21 @@ func (f *Fill) Err() error {
 	return f.err
 }
 
-// Reader opens a reader on the fill, whatever comes of it.
-func (f *Fill) Reader() (*Reader, error) {
-	f.store.mu.Lock()
-	defer f.store.mu.Unlock()
-	r, ok := f.store.objects[f.Num()]
-	if !ok {
-		return nil, fmt.Errorf("read %s: %w", f.title, ErrNotFound)
-	}
-	if r.Complete {
-		return f.store.newReader(r, nil)
-	}
-	return f.store.newReader(r, f)
-}
-
 // whole reports whether every byte is readable.
 func (f *Fill) whole() bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	return f.size >= 0 && f.readable.From(0) >= f.size
+	return f.isWhole()
+}
+
+// isWhole is whole; f.mu is held.
+func (f *Fill) isWhole() bool { return f.size >= 0 && f.readable.From(0) >= f.size }
+
+// isFailing reports whether the fill asks nobody any more for what is missing.
+func (f *Fill) isFailing() bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.ending && !f.isWhole()
 }
 
 // here is how many bytes readers may have.
@@ -227,23 +317,6 @@ func (f *Fill) here() int64 {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return f.readable.Len()
-}
-
-// from counts the bytes by Source.
-func (f *Fill) from() map[string]int64 {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	return maps.Clone(f.source)
-}
-
-// describe adds what only the fill knows to a snapshot.
-func (f *Fill) describe(i *Info) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	i.Filling = f.started
-	i.Size = f.size
-	i.Readable = f.readable.Len()
-	i.From = maps.Clone(f.source)
 }
 
 // blockEnd stands in for a size that is not known yet: every block is taken to

@@ -1,10 +1,13 @@
 package cache
 
 import (
+	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/cistern-edge/cistern/cache/content"
+	"github.com/cistern-edge/cistern/cache/disk"
 )
 
 // keepFlushing makes a running fill durable from time to time. If the disk
@@ -34,13 +37,22 @@ func (f *Fill) keepFlushing(stopped <-chan struct{}) error {
 // flush hashes the blocks that have become whole, syncs the body, and then says
 // in the sidecar that they are durable: data first, then bits.
 func (f *Fill) flush() error {
+	b := f.body.blob.Load()
+	if b == nil {
+		return nil // in memory: durable only when it is whole
+	}
 	blocks := f.undurable()
 	if len(blocks) == 0 {
 		return nil
 	}
+	// What the bits are of must be known to the index, or a crash takes the
+	// blocks for nobody's.
+	if err := f.recorded(); err != nil {
+		return fmt.Errorf("flush %s: %w", f.title, err)
+	}
 	leaves := make(map[int64][]content.Hash, len(blocks))
-	for _, b := range blocks {
-		i := b.Off / content.BlockSize
+	for _, block := range blocks {
+		i := block.Off / content.BlockSize
 		f.mu.Lock()
 		leaves[i] = f.hashed[i]
 		f.mu.Unlock()
@@ -48,23 +60,25 @@ func (f *Fill) flush() error {
 			continue
 		}
 		var err error
-		if leaves[i], err = f.blob.hashBlock(b); err != nil {
+		if leaves[i], err = b.HashBlock(block); err != nil {
 			return fmt.Errorf("flush %s: %w", f.title, err)
 		}
 	}
-	if err := syncData(f.blob.body); err != nil {
-		return fmt.Errorf("flush %s: %w", f.title, err)
+	if err := b.Sync(); err != nil {
+		f.volume().suspect(err)
+		return fmt.Errorf("flush %s: %w", f.title, disk.Classify(err))
 	}
 	for i, hashes := range leaves {
-		if err := f.blob.putSlot(i, hashes); err != nil {
-			return fmt.Errorf("flush %s: %w", f.title, err)
+		if err := b.PutSlot(i, hashes); err != nil {
+			f.volume().suspect(err)
+			return fmt.Errorf("flush %s: %w", f.title, disk.Classify(err))
 		}
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	for _, b := range blocks {
-		f.durable.Add(b)
-		delete(f.hashed, b.Off/content.BlockSize)
+	for _, block := range blocks {
+		f.durable.Add(block)
+		delete(f.hashed, block.Off/content.BlockSize)
 	}
 	f.unsynced -= f.flushing
 	f.flushing = 0
@@ -94,15 +108,74 @@ func (f *Fill) undurable() []content.Range {
 	return blocks
 }
 
+// recorded makes sure, once, that the index has the object on disk.
+func (f *Fill) recorded() error {
+	if f.known {
+		return nil
+	}
+	if err := f.store.books.index.Commit(f.store.ctx); err != nil {
+		return err
+	}
+	f.known = true
+	return nil
+}
+
 // finish gives a whole object its identity.
 func (f *Fill) finish() error {
 	size := f.Size()
-	layer, err := f.blob.layer(size)
+	b := f.body.blob.Load()
+	if b == nil {
+		return f.store.completeSmall(f, f.body.mem[:size])
+	}
+	if err := f.vetRest(); err != nil {
+		return fmt.Errorf("finish: %w", err)
+	}
+	layer, err := b.Layer(size)
 	if err != nil {
 		return fmt.Errorf("finish %s: %w", f.title, err)
 	}
-	if err := syncData(f.blob.tree); err != nil {
-		return fmt.Errorf("finish %s: %w", f.title, err)
+	if err := b.SyncTree(); err != nil {
+		f.volume().suspect(err)
+		return fmt.Errorf("finish %s: %w", f.title, disk.Classify(err))
 	}
 	return f.store.complete(f, layer.Root(), size)
 }
+
+// spill moves the bytes from memory to a blob, once it shows that the object is
+// not a small one; f.writing is held.
+func (f *Fill) spill() error {
+	if !f.body.inMemory() {
+		return nil
+	}
+	f.mu.Lock()
+	have, size := slices.Clone(f.arrived), f.size
+	f.mu.Unlock()
+	b, err := f.store.unmake(f.num, size)
+	if err != nil {
+		return fmt.Errorf("store %s: %w", f.title, err)
+	}
+	for _, r := range have {
+		if _, err := b.WriteAt(f.body.mem[r.Off:r.End], r.Off); err != nil {
+			f.volume().suspect(err)
+			return errors.Join(fmt.Errorf("store %s: %w", f.title, disk.Classify(err)), b.Close())
+		}
+	}
+	f.body.blob.Store(b)
+	return nil
+}
+
+// makeSpace moves the bytes to a blob if a write ends beyond what memory holds.
+func (f *Fill) makeSpace(end int64) error {
+	if end <= int64(len(f.body.mem)) || !f.body.inMemory() {
+		return nil
+	}
+	if size := f.Size(); size >= 0 {
+		return nil // the write is refused
+	}
+	f.writing.Lock()
+	defer f.writing.Unlock()
+	return f.spill()
+}
+
+// volume is the disk that the body is on, or will be.
+func (f *Fill) volume() *volume { return f.store.volumes[f.disk] }

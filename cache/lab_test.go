@@ -5,10 +5,14 @@ import (
 	"context"
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"math/rand/v2"
 	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
 	"sync"
 	"testing"
 
@@ -45,6 +49,25 @@ func open(t testing.TB, cfg Config) *Store {
 		}
 	})
 	return s
+}
+
+// bodyPath is where the body of a large object lies.
+func bodyPath(dir string, num uint64) string {
+	return filepath.Join(dir, "blobs", fmt.Sprintf("%02x", byte(num)), fmt.Sprintf("%016x", num))
+}
+
+// blobFiles counts the files of each blob on disk, whether the index knows it or
+// not: a whole blob has two.
+func blobFiles(dir string) map[uint64]int {
+	files := map[uint64]int{}
+	paths, _ := filepath.Glob(filepath.Join(dir, "blobs", "??", "*")) // the pattern is sound
+	for _, p := range paths {
+		num, err := strconv.ParseUint(strings.TrimSuffix(filepath.Base(p), ".tree"), 16, 64)
+		if err == nil {
+			files[num]++
+		}
+	}
+	return files
 }
 
 // reopen closes a store and opens it again.

@@ -2,6 +2,7 @@ package cache
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -9,116 +10,261 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"time"
+	"sync"
 
 	"github.com/cistern-edge/cistern/cache/content"
+	"github.com/cistern-edge/cistern/cache/disk"
+	"github.com/cistern-edge/cistern/cache/index"
 )
 
-// Open opens the store in cfg.Dir, or makes it. Only one process may have it
-// open.
+// Open opens the store, or makes it. Only one process may have it open. A store
+// of an older format is migrated; one of a newer format is refused. Volumes
+// beside the first may be missing: what was on them is forgotten.
 func Open(cfg Config, log *slog.Logger) (*Store, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
-	if cfg.MaxBytes == 0 {
-		cfg.MaxBytes = 50e9
-	}
-	if cfg.MinFree == 0 {
-		cfg.MinFree = 256 << 20
-	}
-	if err := os.MkdirAll(filepath.Join(cfg.Dir, "blobs"), 0o700); err != nil {
-		return nil, fmt.Errorf("make store: %w", err)
-	}
-	lock, err := lockDir(cfg.Dir)
-	if err != nil {
-		return nil, err
-	}
-	ix, err := openIndex(filepath.Join(cfg.Dir, "index"), cfg.Small)
-	if err != nil {
-		lock.Close()
-		return nil, err
-	}
+	cfg = cfg.filled()
 	s := &Store{
-		cfg: cfg, log: log, index: ix, lock: lock,
-		objects: map[uint64]*record{}, names: map[string]uint64{}, ids: map[content.ID]uint64{},
-		active: map[uint64]*Fill{}, dirty: map[uint64]bool{},
+		cfg: cfg, log: log, kicked: make(chan struct{}, 1),
+		objects: map[uint64]*entry{}, active: map[uint64]*Fill{}, checked: map[uint64]*content.Ranges{},
+		proofs: map[uint64]*content.Layer{}, served: map[uint64]map[string]int64{}, stale: map[uint64]bool{},
+		cards: map[uint64]bool{}, bodies: newRAM[uint64, []byte](cfg.RAM / 2),
 	}
 	s.ctx, s.cancel = context.WithCancel(context.Background())
-	if err := s.load(); err != nil {
-		return nil, errors.Join(err, ix.close(), lock.Close())
+	if err := s.open(); err != nil {
+		return nil, errors.Join(err, s.shut())
 	}
 	return s, nil
 }
 
-// load reads the whole index into memory and sweeps away blobs that it does not
-// know.
-func (s *Store) load() error {
-	bad, err := s.index.each(func(r *record) {
-		s.objects[r.Num] = r
-		s.next = max(s.next, r.Num+1)
-		s.used += r.reserved()
-		for name := range r.Names {
-			s.names[name] = r.Num
-		}
-		if r.Complete && r.Public && !r.ID.IsZero() {
-			s.ids[r.ID] = r.Num
-		}
-	})
+func (s *Store) open() error {
+	if err := migrate(s.cfg, s.log); err != nil {
+		return err
+	}
+	home, err := s.openVolumes()
 	if err != nil {
-		return fmt.Errorf("load index: %w", err)
+		return err
 	}
-	if bad > 0 {
-		s.log.Warn("dropped damaged index records", "records", bad)
+	ix, err := index.Open(index.Config{Dir: filepath.Join(home.dir, "index"), Small: s.cfg.Small}, s.log)
+	if err != nil {
+		return fmt.Errorf("open the store's index: %w", err)
 	}
-	if s.gone, err = s.index.gone(); err != nil {
-		return fmt.Errorf("load index: %w", err)
+	s.books = &books{
+		index: ix, log: s.log,
+		records: newRAM[uint64, *record](s.cfg.RAM / 4), names: newRAM[string, *name](s.cfg.RAM / 4),
 	}
-	return s.sweep()
+	var dirs []string
+	for _, v := range s.volumes {
+		if v.Volume != nil {
+			dirs = append(dirs, v.dir)
+		}
+	}
+	if s.denied, err = openDenials(dirs); err != nil {
+		return err
+	}
+	fresh, why := ix.Fresh()
+	if fresh && why != "" {
+		s.log.Warn("made the index anew from what lies beside the bodies", "err", why)
+	}
+	return s.load(fresh)
 }
 
-// sweep removes blobs without a record, leftovers of a create or an eviction
-// that a crash cut short, and records without a blob.
-func (s *Store) sweep() error {
-	files := blobFiles(s.cfg.Dir)
-	for num := range files {
-		if s.objects[num] == nil {
-			if err := removeBlob(s.cfg.Dir, num); err != nil {
-				return err
+// openVolumes opens every disk. The first that is well is home: the index is
+// there.
+func (s *Store) openVolumes() (home *volume, err error) {
+	doubt := make(chan struct{}, 1)
+	s.doubt = doubt
+	var failed []error
+	for i, dir := range append([]string{s.cfg.Dir}, s.cfg.Volumes...) {
+		v := &volume{num: uint8(i), dir: dir, doubt: doubt, segments: map[uint32]*segment{}}
+		s.volumes = append(s.volumes, v)
+		d, err := disk.Open(dir, s.log)
+		if err == nil {
+			var total int64
+			if _, total, err = d.Space(); err == nil {
+				v.Volume, v.minFree = d, s.cfg.MinFree
+				if v.minFree == 0 {
+					v.minFree = minFreeOf(total)
+				}
+				if home == nil {
+					home = v
+				}
+				continue
 			}
+			err = errors.Join(err, d.Close())
 		}
-		s.next = max(s.next, num+1)
+		if errors.Is(err, disk.ErrInUse) || errors.Is(err, disk.ErrNewer) {
+			return nil, err
+		}
+		v.sick, v.gone = err, true
+		failed = append(failed, err)
+		s.log.Error("a volume is not there; what was on it will be fetched again", "volume", dir, "err", err)
 	}
-	for num := range s.objects {
-		if files[num] < 2 {
-			s.log.Warn("dropped an object whose files are gone", "object", num, "title", s.objects[num].Title)
-			if err := s.remove(num); err != nil {
-				return err
-			}
+	if home == nil {
+		return nil, fmt.Errorf("open the store: %w", errors.Join(failed...))
+	}
+	return home, nil
+}
+
+// load reads the entries of all objects into memory.
+func (s *Store) load(fresh bool) error {
+	s.loadServices()
+	s.totals = totals{}
+	err := errors.Join(s.books.setting("numbers", &s.numbers), s.books.setting("totals", &s.totals))
+	if err != nil {
+		return err
+	}
+	if s.totals.Filled == nil || s.totals.Served == nil {
+		s.totals = totals{Filled: map[string]int64{}, Served: map[string]int64{}}
+	}
+	known := map[string]uint8{}
+	if err := s.books.setting("volumes", &known); err != nil {
+		return err
+	}
+	s.next = s.numbers
+	found, err := s.readEntries()
+	if err != nil {
+		return fmt.Errorf("read the index: %w", err)
+	}
+	var lost []uint64
+	s.objects = make(map[uint64]*entry, len(found))
+	for _, f := range found {
+		e := f.entry
+		if int(e.volume) >= len(s.volumes) || s.volumes[e.volume].gone || e.is(isSmall) && !e.is(isComplete) {
+			lost = append(lost, e.num())
+			continue
 		}
+		if int(e.service) >= len(s.services) {
+			e.service = 0
+		}
+		s.enter(e, f.state)
+	}
+	if len(lost) > 0 {
+		s.log.Info("forgot objects that are on no volume", "objects", len(lost))
+		ed := s.books.edit()
+		for _, num := range lost {
+			ed.object(num)
+		}
+		ed.done()
+	}
+	for _, v := range s.volumes {
+		if v.Volume == nil {
+			continue
+		}
+		if num, ok := known[v.ID()]; fresh || !ok || num != v.num {
+			s.adopt(v) // a disk that this index does not know
+		}
+	}
+	return s.begin()
+}
+
+// begin makes sure, durably, that the numbers given out from now on are new.
+func (s *Store) begin() error {
+	s.first = s.next
+	s.numbers = s.next + numberStep
+	ids := map[string]uint8{}
+	for _, v := range s.volumes {
+		if v.Volume != nil {
+			ids[v.ID()] = v.num
+		}
+	}
+	ed := s.books.edit()
+	ed.setting("numbers", s.numbers)
+	ed.setting("volumes", ids)
+	ed.setting("services", s.serviceNames())
+	ed.done()
+	if err := s.books.index.Commit(s.ctx); err != nil {
+		s.log.Warn("the index cannot be written; what is here is served, the rest passes through", "err", err)
 	}
 	return nil
 }
 
-// Run saves figures and makes room until ctx is done.
-func (s *Store) Run(ctx context.Context) error {
-	tick := time.NewTicker(5 * time.Second)
-	defer tick.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-tick.C:
-			if err := s.saveFigures(); err != nil {
-				s.log.Error("failed to save figures", "err", err)
-			}
-			s.mu.Lock()
-			err := s.makeRoom(0)
-			s.mu.Unlock()
-			if err != nil && !errors.Is(err, content.ErrFull) {
-				s.log.Error("failed to make room", "err", err)
-			}
+// loadServices makes the services of the configuration, under the numbers that
+// they had.
+func (s *Store) loadServices() {
+	var before []string
+	if err := s.books.setting("services", &before); err != nil {
+		s.log.Warn("failed to read the services", "err", err)
+	}
+	s.services = []*service{newService("", nil, 0, s.cfg.MaxBytes)}
+	for i := 1; i < len(before); i++ { // places that are no longer used stay empty
+		s.services = append(s.services, newService(before[i], nil, 0, s.cfg.MaxBytes))
+	}
+	for _, q := range s.cfg.Quotas {
+		i := slices.IndexFunc(s.services, func(svc *service) bool { return svc.name == q.Name })
+		svc := newService(q.Name, q.Match, q.MaxBytes, q.MaxBytes)
+		switch {
+		case i > 0:
+			s.services[i] = svc
+		case len(s.services) < maxServices:
+			s.services = append(s.services, svc)
 		}
 	}
+}
+
+func (s *Store) serviceNames() []string {
+	names := make([]string, len(s.services))
+	for i, svc := range s.services {
+		names[i] = svc.name
+	}
+	return names
+}
+
+// enter takes an entry into the lists; s.mu is held, or nobody else is there
+// yet.
+func (s *Store) enter(e *entry, state evictState) {
+	s.objects[e.num()] = e
+	s.next = max(s.next, e.num()+1)
+	s.queueOf(e).Restore(&e.node, e.reserved(), state)
+	s.tally(e, +1)
+	if e.is(isSmall) {
+		s.placed(e)
+	}
+}
+
+// found is an entry with its place in the eviction queue.
+type found struct {
+	entry *entry
+	state evictState
+}
+
+// readEntries reads every entry, in order, with two readers at once.
+func (s *Store) readEntries() ([]found, error) {
+	middle := numKey(entryPrefix, max(s.numbers, numberStep)/2-numberStep*3/8)
+	ends := [][]byte{{entryPrefix}, middle, {entryPrefix + 1}}
+	var halves [2][]found
+	var errs [2]error
+	var wait sync.WaitGroup
+	for i := range halves {
+		wait.Go(func() {
+			var room []entry // entries come a thousand at a time: one by one is slower
+			_, errs[i] = s.books.index.Scan(ends[i], ends[i+1], func(key, value []byte) bool {
+				if len(room) == 0 {
+					room = make([]entry, 1024)
+				}
+				e := &room[0]
+				state, err := e.decode(key, value)
+				if err != nil {
+					s.log.Warn("dropped a record that makes no sense", "err", err)
+					return true
+				}
+				room = room[1:]
+				halves[i] = append(halves[i], found{e, state})
+				return true
+			})
+		})
+	}
+	wait.Wait()
+	return append(halves[0], halves[1]...), errors.Join(errs[:]...)
+}
+
+// numOf reads the number in a key.
+func numOf(key []byte) uint64 {
+	if len(key) != 9 {
+		return 0
+	}
+	return binary.BigEndian.Uint64(key[1:])
 }
 
 // Close stops every fill, started or not, makes what it has durable and closes
@@ -140,5 +286,31 @@ func (s *Store) Close() error {
 	}
 	s.cancel()
 	s.fills.Wait()
-	return errors.Join(s.saveFigures(), s.index.close(), s.lock.Close())
+	s.flushSmall()
+	s.saveFigures()
+	s.saveCards()
+	return s.shut()
+}
+
+// shut closes what Open has opened.
+func (s *Store) shut() error {
+	s.cancel()
+	var errs []error
+	if s.books != nil {
+		errs = append(errs, s.books.index.Close())
+	}
+	for _, v := range s.volumes {
+		if v.Volume != nil {
+			if err := v.Close(); err != nil && v.sick == nil {
+				errs = append(errs, err)
+			}
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// isThere reports whether a path leads to something.
+func isThere(path string) bool {
+	_, err := os.Stat(path)
+	return err == nil
 }

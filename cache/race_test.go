@@ -3,6 +3,8 @@ package cache
 import (
 	"bytes"
 	"context"
+	"encoding/binary"
+	"slices"
 	"sync"
 	"testing"
 
@@ -21,14 +23,13 @@ func TestBooksBalance(t *testing.T) {
 		func(uint64) { _ = s.DropName("c") },
 		func(num uint64) {
 			s.CountServed(num, "http", 5)
-			if err := s.saveFigures(); err != nil {
-				t.Error(err)
-			}
+			s.saveFigures()
 		},
 		func(uint64) {
-			s.mu.Lock()
-			defer s.mu.Unlock()
-			_ = s.makeRoom(18 * mib) // there may be too much under way
+			_ = s.evicting(func() ([]*entry, error) { // there may be too much under way
+				_, victims, err := s.makeRoom(18*mib, nil, nil)
+				return victims, err
+			})
 		},
 		func(uint64) {},
 	}
@@ -69,35 +70,58 @@ func fillEqual(t *testing.T, s *Store, name string, data []byte) *Fill {
 	return f
 }
 
-func has(names map[string][]byte, name string) bool {
-	_, ok := names[name]
-	return ok
-}
-
-// balance checks that what the store holds in memory agrees with itself.
+// balance checks that what the store holds in memory agrees with itself and
+// with the index.
 func balance(t *testing.T, s *Store) {
+	t.Helper()
+	var sums, loose int64
+	queued := 0
 	s.mu.Lock()
-	defer s.mu.Unlock()
-	var used int64
-	for _, r := range s.objects {
-		used += r.reserved()
-		for name := range r.Names {
-			if s.names[name] != r.Num {
-				t.Errorf("name %s of object %d stands for %d", name, r.Num, s.names[name])
+	for _, e := range s.objects {
+		sums += e.reserved()
+		if s.evictable(e) {
+			loose += e.reserved()
+		}
+		queued++
+	}
+	var inServices, looseInServices, inQueues int64
+	lens := 0
+	for _, svc := range s.services {
+		inServices += svc.bytes
+		looseInServices += svc.loose
+		inQueues += svc.queue.Bytes() + svc.small.Bytes()
+		lens += svc.queue.Len() + svc.small.Len()
+	}
+	var inVolumes int64
+	for _, v := range s.volumes {
+		inVolumes += v.bytes
+	}
+	if sums != s.used || sums != inServices || sums != inVolumes || sums != inQueues || loose != looseInServices || queued != lens || len(s.active) != 0 {
+		t.Errorf("%d bytes (%d loose) in %d objects; counted are %d, by service %d (%d loose), by volume %d, in queues %d of %d objects; %d fills run",
+			sums, loose, queued, s.used, inServices, looseInServices, inVolumes, inQueues, lens, len(s.active))
+	}
+	s.mu.Unlock()
+	for _, info := range s.List() {
+		for _, called := range info.Names {
+			if n := s.books.named(called); n == nil || n.Num != info.Num {
+				t.Errorf("name %s of object %d stands for %+v", called, info.Num, n)
 			}
 		}
 	}
-	for name, num := range s.names {
-		if r := s.objects[num]; r == nil || !has(r.Names, name) {
-			t.Errorf("name %s stands for object %d, which does not have it", name, num)
+	if err := s.books.eachName(func(n name) {
+		if info, ok := s.Get(n.Num); !ok || !slices.Contains(info.Names, n.Name) {
+			t.Errorf("name %s stands for object %d, which does not have it", n.Name, n.Num)
 		}
+	}); err != nil {
+		t.Error(err)
 	}
-	for id, num := range s.ids {
-		if r := s.objects[num]; r == nil || r.ID != id || !r.Public {
-			t.Errorf("identity %s is that of object %d: %+v", id, num, r)
+	if err := s.books.scan(identityPrefix, func(_, value []byte) bool {
+		num := binary.BigEndian.Uint64(value)
+		if info, ok := s.Get(num); !ok || !info.Public || !info.Complete {
+			t.Errorf("an identity is that of object %d: %+v", num, info)
 		}
-	}
-	if used != s.used || len(s.active) != 0 {
-		t.Errorf("%d bytes are counted, %d are there; %d fills run", s.used, used, len(s.active))
+		return true
+	}); err != nil {
+		t.Error(err)
 	}
 }

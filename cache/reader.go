@@ -2,24 +2,139 @@ package cache
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
+	"sync"
 
 	"github.com/cistern-edge/cistern/cache/content"
 )
 
 // Reader reads one object, while it is being filled or after. It has a
 // descriptor of its own, so what it has been given stays readable when the
-// object is evicted. It serves one goroutine at a time.
+// object is evicted. It serves one goroutine at a time; ReadAt may be called by
+// several.
 type Reader struct {
-	file *os.File
-	fill *Fill // nil if the object was complete
-	size int64
+	store *Store
+	num   uint64
+	size  int64
+	mem   []byte // the whole body of a small object
+	fill  *Fill  // nil if the object was complete
+	view  view
+
+	// mu guards what follows.
+	mu   sync.Mutex
+	file *os.File // nil while the bytes are in memory
+}
+
+// Read opens a reader on an object that is complete or being filled. The error
+// wraps ErrNotFound or ErrIncomplete. It counts as a request.
+func (s *Store) Read(num uint64) (*Reader, error) {
+	s.mu.Lock()
+	e, ok := s.objects[num]
+	if !ok {
+		s.mu.Unlock()
+		return nil, fmt.Errorf("read object %d: %w", num, ErrNotFound)
+	}
+	f := s.active[num]
+	s.use(e)
+	seen := *e
+	s.mu.Unlock()
+	switch {
+	case f != nil:
+		return f.reader()
+	case !seen.is(isComplete):
+		return nil, fmt.Errorf("read object %d: %w", num, ErrIncomplete)
+	}
+	return s.newReader(&seen)
+}
+
+// newReader opens a reader on a complete object. One whose body is gone or cut
+// short is forgotten, to be fetched again.
+func (s *Store) newReader(e *entry) (*Reader, error) {
+	r := &Reader{store: s, num: e.num(), size: e.size}
+	var err error
+	if e.is(isSmall) {
+		if r.mem, err = s.smallBody(e); err != nil {
+			return nil, fmt.Errorf("read object %d: %w", e.num(), err)
+		}
+		return r, nil
+	}
+	v := s.volumeOf(e)
+	if r.file, err = v.OpenBody(e.num()); err == nil {
+		if err = wantSize(r.file, e.size); err == nil {
+			return r, nil
+		}
+	}
+	err = fmt.Errorf("read object %d: %w", e.num(), err)
+	v.suspect(err)
+	if !isLost(err) {
+		return nil, err
+	}
+	s.log.Warn("dropped an object whose body is gone", "object", e.num(), "err", err)
+	s.editing.Lock()
+	defer s.editing.Unlock()
+	if now, ok := s.look(e.num()); ok && now.is(isComplete) && !now.is(isSmall) {
+		s.forget(e.num())
+	}
+	return nil, errors.Join(ErrNotFound, err)
+}
+
+// wantSize makes sure that a body is as long as it was, and closes it if not.
+func wantSize(file *os.File, size int64) error {
+	st, err := file.Stat()
+	if err == nil && st.Size() == size {
+		return nil
+	}
+	if err == nil {
+		err = fmt.Errorf("body has %d bytes, not %d: %w", st.Size(), size, fs.ErrNotExist)
+	}
+	return errors.Join(err, file.Close())
+}
+
+// Reader opens a reader on the fill, whatever comes of it.
+func (f *Fill) Reader() (*Reader, error) {
+	num := f.Num()
+	e, ok := f.store.look(num)
+	if final := f.Num(); !ok && final != num { // equal bytes were here
+		num = final
+		e, ok = f.store.look(num)
+	}
+	if !ok {
+		return nil, fmt.Errorf("read %s: %w", f.title, ErrNotFound)
+	}
+	if num == f.num && !e.is(isComplete) {
+		return f.reader()
+	}
+	return f.store.newReader(&e)
+}
+
+// reader opens a reader on a running fill.
+func (f *Fill) reader() (*Reader, error) {
+	r := &Reader{store: f.store, num: f.num, size: content.UnknownSize, fill: f, view: view{ahead: minAhead}}
+	if _, err := r.open(); err != nil {
+		return nil, err
+	}
+	f.enter(&r.view)
+	return r, nil
 }
 
 // Close lets go of the object.
-func (r *Reader) Close() error { return r.file.Close() }
+func (r *Reader) Close() error {
+	if r.fill != nil {
+		r.fill.leave(&r.view)
+	}
+	if r.file == nil {
+		return nil
+	}
+	return r.file.Close()
+}
+
+// Bytes gives the whole body if the object is small and complete: it must not be
+// changed. Otherwise it is nil.
+func (r *Reader) Bytes() []byte { return r.mem }
 
 // Size waits until the size is known.
 func (r *Reader) Size(ctx context.Context) (int64, error) {
@@ -42,66 +157,27 @@ func (r *Reader) Size(ctx context.Context) (int64, error) {
 // is readable from there without a gap. At or beyond the end it returns io.EOF.
 // It fails if ctx is done or the fill ended before the byte came.
 func (r *Reader) Wait(ctx context.Context, off int64) (end int64, err error) {
-	if r.fill == nil {
-		if off >= r.size {
-			return off, io.EOF
-		}
+	if r.fill != nil {
+		return r.fill.wait(ctx, &r.view, off)
+	}
+	if off >= r.size {
+		return off, io.EOF
+	}
+	if r.mem != nil || r.store.isChecked(r.num, content.Range{Off: 0, End: r.size}) {
 		return r.size, nil
 	}
-	return r.fill.wait(ctx, off)
-}
-
-func (f *Fill) wait(ctx context.Context, off int64) (int64, error) {
-	for {
-		f.mu.Lock()
-		end := f.readable.From(off)
-		size, ended, err := f.size, f.isDone(), f.err
-		var w *waiter
-		if end == off && !ended && off < blockEnd(size) {
-			w = &waiter{off: off, ready: make(chan struct{})}
-			f.waiters = append(f.waiters, w)
-			f.signalWanted()
-		}
-		f.mu.Unlock()
-		switch {
-		case end > off:
-			return end, nil
-		case size >= 0 && off >= size:
-			return off, io.EOF
-		case w == nil && err == nil:
-			return off, ErrIncomplete
-		case w == nil:
-			return off, fmt.Errorf("fill of %s ended early: %w", f.title, err)
-		}
-		select {
-		case <-w.ready:
-		case <-ctx.Done():
-			f.forget(w)
-			return off, ctx.Err()
-		}
+	block := content.Block(off/content.BlockSize, r.size)
+	fill, err := r.store.checkBlock(r.num, block)
+	if err != nil {
+		return off, fmt.Errorf("read object %d: %w", r.num, err)
 	}
-}
-
-// isDone reports whether the fill has ended; f.mu is held.
-func (f *Fill) isDone() bool {
-	select {
-	case <-f.done:
-		return true
-	default:
-		return false
+	if fill == nil {
+		return block.End, nil
 	}
-}
-
-// forget takes a waiter off the list.
-func (f *Fill) forget(w *waiter) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	for i, other := range f.waiters {
-		if other == w {
-			f.waiters = append(f.waiters[:i], f.waiters[i+1:]...)
-			return
-		}
-	}
+	r.fill = fill // the block was damaged and is being fetched again
+	r.view = view{pos: off, ahead: content.BlockSize}
+	fill.enter(&r.view)
+	return r.fill.wait(ctx, &r.view, off)
 }
 
 // WriteRange sends the bytes of rng to w as they become readable, and returns
@@ -116,15 +192,9 @@ func (r *Reader) WriteRange(ctx context.Context, w io.Writer, rng content.Range)
 		if err != nil {
 			return sent, err
 		}
-		if _, err := r.file.Seek(off, io.SeekStart); err != nil {
-			return sent, fmt.Errorf("read: %w", err)
-		}
-		n, err := io.CopyN(w, r.file, min(end, rng.End)-off)
+		n, err := r.send(w, content.Range{Off: off, End: min(end, rng.End)})
 		sent += n
 		off += n
-		if err == io.EOF { // the body is shorter than it was
-			err = io.ErrUnexpectedEOF
-		}
 		if err != nil {
 			return sent, err
 		}
@@ -132,16 +202,81 @@ func (r *Reader) WriteRange(ctx context.Context, w io.Writer, rng content.Range)
 	return sent, nil
 }
 
-// ReadAt reads bytes that are readable now; it does not wait. It implements
-// io.ReaderAt for outlets that only have complete objects.
+// send sends bytes that are readable.
+func (r *Reader) send(w io.Writer, rng content.Range) (int64, error) {
+	if r.mem != nil {
+		n, err := w.Write(r.mem[rng.Off:rng.End])
+		return int64(n), err
+	}
+	file, err := r.open()
+	if err != nil {
+		return 0, err
+	}
+	if file == nil { // still in memory
+		return io.Copy(w, io.NewSectionReader(r.fill.body, rng.Off, rng.Len()))
+	}
+	if _, err := file.Seek(rng.Off, io.SeekStart); err != nil {
+		return 0, fmt.Errorf("read: %w", err)
+	}
+	n, err := io.CopyN(w, file, rng.Len())
+	if err == io.EOF { // the body is shorter than it was
+		err = io.ErrUnexpectedEOF
+	}
+	return n, err
+}
+
+// open gives the reader's descriptor; nil as long as a fill is in memory.
+func (r *Reader) open() (*os.File, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.file != nil || r.fill == nil || r.fill.body.inMemory() {
+		return r.file, nil
+	}
+	f := r.fill
+	file, err := f.volume().OpenBody(f.num)
+	if final := f.Num(); isLost(err) && final != f.num { // equal bytes were here, and the spare ones are gone
+		if e, ok := r.store.look(final); ok {
+			file, err = r.store.volumeOf(&e).OpenBody(final)
+		}
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read %s: %w", f.title, err)
+	}
+	r.file = file
+	return file, nil
+}
+
+// ReadAt reads bytes that are readable now; it does not wait for a fill. It
+// implements io.ReaderAt for outlets that only have complete objects.
 func (r *Reader) ReadAt(p []byte, off int64) (int, error) {
+	if r.mem != nil {
+		return (&body{mem: r.mem}).ReadAt(p, off)
+	}
 	if r.fill != nil {
 		want := content.Range{Off: off, End: min(off+int64(len(p)), blockEnd(r.fill.Size()))}
-		r.fill.mu.Lock()
-		ok := r.fill.readable.Covers(want)
-		r.fill.mu.Unlock()
-		if !ok {
+		if err := r.fill.vetAll(want); err != nil {
+			return 0, err
+		}
+		if !r.fill.hasReadable(want) {
 			return 0, fmt.Errorf("read %s of %s: %w", want, r.fill.title, ErrIncomplete)
+		}
+		file, err := r.open()
+		switch {
+		case err != nil:
+			return 0, err
+		case file == nil:
+			return r.fill.body.ReadAt(p, off)
+		}
+		return file.ReadAt(p, off)
+	}
+	want := content.Range{Off: off, End: min(off+int64(len(p)), r.size)}
+	for i := want.Off / content.BlockSize; i*content.BlockSize < want.End; i++ {
+		fill, err := r.store.checkBlock(r.num, content.Block(i, r.size))
+		if err == nil && fill != nil {
+			err = ErrIncomplete
+		}
+		if err != nil {
+			return 0, fmt.Errorf("read object %d: %w", r.num, err)
 		}
 	}
 	return r.file.ReadAt(p, off)

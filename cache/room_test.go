@@ -63,7 +63,7 @@ func TestEvictionByUse(t *testing.T) {
 func TestFreeSpaceIsKept(t *testing.T) {
 	s := open(t, Config{})
 	put(t, s, "a", noise(40, mib))
-	s.cfg.MinFree = math.MaxInt64
+	s.volumes[0].minFree = math.MaxInt64
 	if _, err := s.Create(Spec{Object: content.Object{Size: 1}}, "b", nil); !errors.Is(err, content.ErrFull) {
 		t.Errorf("the reserve was used: %v", err)
 	}

@@ -6,6 +6,7 @@ import (
 	"slices"
 
 	"github.com/cistern-edge/cistern/cache/content"
+	"github.com/cistern-edge/cistern/cache/disk"
 )
 
 // tap is the Fill as one Source sees it: it counts what the Source brings and
@@ -13,7 +14,8 @@ import (
 type tap struct {
 	*Fill
 	name string
-	shut bool // guarded by Fill.writing
+	shut bool           // guarded by Fill.writing
+	mine content.Ranges // what this Source has claimed; guarded by Fill.mu
 }
 
 // errLate answers a Source that has returned.
@@ -25,8 +27,12 @@ func (t *tap) close() {
 	t.shut = true
 	t.writing.Unlock()
 	t.mu.Lock()
-	t.claims = nil
-	t.mu.Unlock()
+	defer t.mu.Unlock()
+	for _, r := range t.mine {
+		t.claims.Remove(r)
+	}
+	t.mine = nil
+	t.signalWanted()
 }
 
 // SetSize implements content.Sink. It also reserves the room.
@@ -39,8 +45,33 @@ func (t *tap) SetSize(size int64) error {
 	return t.setSize(size)
 }
 
+// Claim implements content.Sink.
+func (t *tap) Claim(at, max int64) (content.Range, bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	r, ok := t.pick(at, max)
+	if ok {
+		t.mine.Add(r)
+	}
+	return r, ok
+}
+
+// Release implements content.Sink. What other Sources have claimed stays.
+func (t *tap) Release(r content.Range) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for _, own := range t.mine.Within(r) {
+		t.claims.Remove(own)
+	}
+	t.mine.Remove(r)
+	t.signalWanted()
+}
+
 // WriteAt implements content.Sink.
 func (t *tap) WriteAt(p []byte, off int64) (int, error) {
+	if err := t.makeSpace(off + int64(len(p))); err != nil {
+		return 0, err
+	}
 	t.writing.RLock()
 	defer t.writing.RUnlock()
 	if t.shut {
@@ -86,10 +117,16 @@ func (f *Fill) setSize(size int64) error {
 	case end > size:
 		return fmt.Errorf("size of %s is said to be %d, but %d bytes are here", f.title, size, end)
 	}
+	if size > SmallObject && f.body.inMemory() {
+		if err := f.spill(); err != nil {
+			return err
+		}
+	}
 	if err := f.store.reserve(f.num, size); err != nil {
 		return err
 	}
-	if err := f.blob.setSize(size); err != nil {
+	if err := f.body.setSize(size); err != nil {
+		f.volume().suspect(err)
 		return err
 	}
 	f.mu.Lock()
@@ -109,11 +146,10 @@ func (f *Fill) Missing() []content.Range {
 	return f.arrived.Without(content.Range{End: blockEnd(f.size)})
 }
 
-// Claim implements content.Sink. A reader whose byte nobody is bringing comes
-// first; then what any reader will want next.
-func (f *Fill) Claim(at, max int64) (content.Range, bool) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
+// pick takes a claim: a reader whose byte nobody is bringing comes first; then
+// what readers will want next, as far ahead as they have earned; then whatever
+// is missing first. f.mu is held.
+func (f *Fill) pick(at, max int64) (content.Range, bool) {
 	if max <= 0 {
 		return content.Range{}, false
 	}
@@ -125,18 +161,18 @@ func (f *Fill) Claim(at, max int64) (content.Range, bool) {
 			return r, true
 		}
 	}
-	for _, w := range f.waiters {
-		if r, ok := f.claimAfter(w.off, max); ok {
+	for v := range f.views {
+		if r, ok := f.claimWithin(content.Range{Off: v.pos, End: v.pos + v.ahead}, max); ok {
 			return r, true
 		}
 	}
-	return f.claimAfter(0, max)
+	return f.claimWithin(content.Range{End: blockEnd(f.size)}, max)
 }
 
-// claimAfter takes the first bytes from off on that are missing and unclaimed;
-// f.mu is held.
-func (f *Fill) claimAfter(off, max int64) (content.Range, bool) {
-	for _, gap := range f.arrived.Without(content.Range{Off: off, End: blockEnd(f.size)}) {
+// claimWithin takes the first bytes of r that are missing and unclaimed; f.mu is
+// held.
+func (f *Fill) claimWithin(r content.Range, max int64) (content.Range, bool) {
+	for _, gap := range f.arrived.Without(r.Clip(content.Range{End: blockEnd(f.size)})) {
 		if free := f.claims.Without(gap); len(free) > 0 {
 			return f.claim(free[0].Off, max)
 		}
@@ -160,14 +196,6 @@ func (f *Fill) claim(at, max int64) (content.Range, bool) {
 	}
 	f.claims.Add(free[0])
 	return free[0], true
-}
-
-// Release implements content.Sink.
-func (f *Fill) Release(r content.Range) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	f.claims.Remove(r)
-	f.signalWanted()
 }
 
 // Wanted implements content.Sink.
@@ -198,15 +226,16 @@ func (f *Fill) write(p []byte, off int64) (int, error) {
 		return 0, fmt.Errorf("write %s of %s: outside its %d bytes", r, f.title, size)
 	}
 	for _, g := range gaps {
-		if _, err := f.blob.body.WriteAt(p[g.Off-off:g.End-off], g.Off); err != nil {
-			return 0, fmt.Errorf("write %s of %s: %w", g, f.title, asFull(err))
+		if _, err := f.body.WriteAt(p[g.Off-off:g.End-off], g.Off); err != nil {
+			f.volume().suspect(err)
+			return 0, fmt.Errorf("write %s of %s: %w", g, f.title, disk.Classify(err))
 		}
 	}
 	return len(p), nil
 }
 
 // ReadAt implements content.Sink.
-func (f *Fill) ReadAt(p []byte, off int64) (int, error) { return f.blob.body.ReadAt(p, off) }
+func (f *Fill) ReadAt(p []byte, off int64) (int, error) { return f.body.ReadAt(p, off) }
 
 // accept takes the bytes of r from a Source. Without a layer they are readable
 // at once; with one, each block when it is whole and proved.
@@ -219,7 +248,7 @@ func (f *Fill) accept(r content.Range, source string) error {
 	fresh := f.arrived.Without(r)
 	for _, g := range fresh {
 		f.arrived.Add(g)
-		f.source[source] += g.Len()
+		f.credit(source).Add(g)
 	}
 	f.mu.Unlock()
 	if len(fresh) == 0 {
@@ -235,7 +264,7 @@ func (f *Fill) accept(r content.Range, source string) error {
 	}
 	var bad []error
 	for i := r.Off / content.BlockSize; i <= (r.End-1)/content.BlockSize; i++ {
-		bad = append(bad, f.prove(i, source))
+		bad = append(bad, f.prove(i))
 	}
 	return errors.Join(bad...)
 }
@@ -250,7 +279,7 @@ func (f *Fill) settle() {
 
 // prove checks block i against the layer once all of it has arrived. When two
 // Sources complete a block at once, one of them proves it.
-func (f *Fill) prove(i int64, source string) error {
+func (f *Fill) prove(i int64) error {
 	block := content.Block(i, f.layer.Size)
 	f.mu.Lock()
 	ready := f.arrived.Covers(block) && !f.readable.Covers(block) && !f.proving[i]
@@ -262,7 +291,7 @@ func (f *Fill) prove(i int64, source string) error {
 		return nil
 	}
 	f.settle()
-	leaves, err := f.blob.hashBlock(block)
+	leaves, err := f.body.hashBlock(block)
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	delete(f.proving, i)
@@ -272,7 +301,7 @@ func (f *Fill) prove(i int64, source string) error {
 		return nil
 	}
 	f.arrived.Remove(block)
-	f.source[source] -= min(block.Len(), f.source[source])
+	f.discredit(block)
 	f.signalWanted()
 	if err != nil {
 		return err

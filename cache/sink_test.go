@@ -85,7 +85,7 @@ func TestBadBlockProvedByManyAtOnce(t *testing.T) {
 			var told atomic.Int32
 			for range 8 {
 				wg.Go(func() {
-					if f.prove(0, "crowd") != nil {
+					if f.prove(0) != nil {
 						told.Add(1)
 						if err := bring(sink, data, content.Range{End: mib}); err != nil {
 							t.Error(err)

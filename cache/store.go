@@ -1,56 +1,29 @@
-// Package cache is the store: one sparse file for each object, an index in
-// Badger, and one Fill for each object that is on its way in, however many
+// Package cache is the store: bodies on one or several disks, an index of names
+// and records, and one Fill for each object that is on its way in, however many
 // readers drink from it.
 //
 // The way of a byte through it: a content.Source writes to a [Fill] (a
 // content.Sink), which makes ranges readable, wakes every [Reader] and later
 // makes them durable; a complete object earns its identity. The store knows
-// nothing of HTTP, torrents or multicast, and refuses to call anything complete
-// that has not been hashed. Start reading at [Store.Create] and [Fill.Start].
+// nothing of HTTP, torrents or multicast. It refuses to call anything complete
+// that has not been hashed, and to hand out after a start what it has not
+// checked since. Start reading at [Store.Create] and [Fill.Start]; what is kept
+// of an object is in entry.go (memory) and books.go (index).
 package cache
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"log/slog"
-	"maps"
-	"os"
 	"slices"
 	"sync"
 	"time"
 
 	"github.com/cistern-edge/cistern/cache/content"
+	"github.com/cistern-edge/cistern/cache/disk"
 )
-
-// Config says where the store lives and how large it may grow.
-type Config struct {
-	// Dir is the data directory; it is made if it is not there.
-	Dir string
-	// MaxBytes bounds the bytes of all objects; 0 means 50 GB.
-	MaxBytes int64
-	// MinFree is how many bytes of the volume stay free, so that the index
-	// never meets a full disk; 0 means 256 MiB.
-	MinFree int64
-	// Small keeps the index light, for agents on machines of 128 MB.
-	Small bool
-}
-
-// Validate reports every fault of the configuration at once.
-func (c Config) Validate() error {
-	var faults []error
-	if c.Dir == "" {
-		faults = append(faults, errors.New("store.dir: no directory named"))
-	}
-	if c.MaxBytes < 0 {
-		faults = append(faults, fmt.Errorf("store.max_bytes: %d is negative", c.MaxBytes))
-	}
-	if c.MinFree < 0 {
-		faults = append(faults, fmt.Errorf("store.min_free: %d is negative", c.MinFree))
-	}
-	return errors.Join(faults...)
-}
 
 // Errors that callers tell apart.
 var (
@@ -60,30 +33,50 @@ var (
 	ErrIncomplete = errors.New("object is incomplete and nothing is filling it")
 	// ErrClosed says that the store has been closed.
 	ErrClosed = errors.New("store is closed")
+	// ErrDenied says that an object was taken down and may not come back.
+	ErrDenied = errors.New("taken down")
 )
 
 // Store keeps objects. All methods are safe for concurrent use.
 type Store struct {
-	cfg   Config
-	log   *slog.Logger
-	index *index
-	lock  *os.File
+	cfg    Config
+	log    *slog.Logger
+	books  *books
+	bodies *ram[uint64, []byte] // of small objects, read lately
+	denied *denials
 
 	ctx    context.Context // ends at Close; fills live in it
 	cancel context.CancelFunc
 	fills  sync.WaitGroup
+	kicked chan struct{} // capacity 1: housekeeping is wanted before its time
+	doubt  chan struct{} // capacity 1: a volume is to be looked at
 
-	// mu guards what follows. It is taken before a Fill's own lock, never after.
-	mu      sync.Mutex
-	objects map[uint64]*record
-	names   map[string]uint64
-	ids     map[content.ID]uint64
-	active  map[uint64]*Fill
-	closed  bool
-	gone    totals
-	used    int64 // bytes that objects take or have reserved
-	next    uint64
-	dirty   map[uint64]bool // records with figures that the index has not got
+	// editing makes changes of names and records one at a time. It is taken
+	// before mu and Fill.mu, never after, and not held over work on bodies.
+	editing sync.Mutex
+
+	// mu guards what follows. It is taken before a Fill's own lock, never after,
+	// and never held over disk I/O.
+	mu       sync.Mutex
+	volumes  []*volume
+	services []*service // the first is for whatever has no quota
+	objects  map[uint64]*entry
+	active   map[uint64]*Fill
+	checked  map[uint64]*content.Ranges // blocks of large objects that were hashed since the start
+	proofs   map[uint64]*content.Layer  // of damaged objects, until they are repaired
+	repairer Repairer
+	closed   bool
+	whole    int   // objects that are complete
+	used     int64 // bytes that objects take or have reserved
+	next     uint64
+	numbers  uint64 // numbers below it are spoken for in the index
+	first    uint64 // number given out since the start
+	totals   totals
+	counted  bool                        // the totals are not what the index has
+	served   map[uint64]map[string]int64 // figures that the records have not got
+	stale    map[uint64]bool             // entries whose time of use the index has not got
+	cards    map[uint64]bool             // objects whose card is out of date
+	counts   counts
 }
 
 // Spec says what a new object is.
@@ -93,6 +86,9 @@ type Spec struct {
 	Title string
 	// Public objects may be had under other names than the one they came by.
 	Public bool
+	// Vouched says who vouches for the bytes, for `explain`: a signature, a
+	// torrent. It may be empty.
+	Vouched string
 }
 
 // check makes sure that size, identity and layer are of one object, and takes
@@ -116,189 +112,268 @@ func (spec *Spec) check() error {
 // Create makes an empty object under a name and returns the Fill that brings it
 // in; the caller starts it. An older object loses the name. meta is kept with
 // the name and means nothing to the store. The error wraps content.ErrFull if
-// there is no room.
-func (s *Store) Create(spec Spec, name string, meta []byte) (*Fill, error) {
+// there is no room, ErrDenied if the name or the bytes were taken down.
+func (s *Store) Create(spec Spec, called string, meta []byte) (*Fill, error) {
+	fail := func(err error) (*Fill, error) { return nil, fmt.Errorf("create %s: %w", spec.Title, err) }
 	if err := spec.check(); err != nil {
-		return nil, fmt.Errorf("create %s: %w", spec.Title, err)
+		return fail(err)
 	}
+	if err := checkName(called, meta); err != nil {
+		return fail(err)
+	}
+	if err := s.denied.check(called, spec.ID); err != nil {
+		return fail(err)
+	}
+	e, err := s.admit(&spec, called)
+	if err != nil {
+		return fail(err)
+	}
+	var b *disk.Blob
+	if !e.is(isSmall) {
+		if b, err = s.volumeOf(e).create(e.num(), spec.Size); err != nil {
+			s.unadmit(e)
+			return fail(err)
+		}
+	}
+	now := time.Now()
+	r := &record{Promised: spec.ID, Title: spec.Title, Vouched: spec.Vouched, Created: now}
+
+	s.editing.Lock()
+	defer s.editing.Unlock()
+	f := newFill(s, e, r, b, spec.Layer, nil)
+	s.books.named(called) // may have to be read from disk: before the lock
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.closed {
-		return nil, fmt.Errorf("create %s: %w", spec.Title, ErrClosed)
+		s.tally(e, -1)
+		return fail(errors.Join(ErrClosed, f.body.close()))
 	}
-	if err := s.makeRoom(max(spec.Size, 0)); err != nil {
-		return nil, fmt.Errorf("create %s: %w", spec.Title, err)
-	}
-	now := time.Now()
-	r := &record{
-		Num: s.next, Size: spec.Size, Promised: spec.ID, Trust: spec.Trust, Public: spec.Public, Title: spec.Title,
-		Created: now, Used: now, Names: map[string][]byte{}, From: map[string]int64{}, Served: map[string]int64{},
-	}
-	s.next++
-	b, err := createBlob(s.cfg.Dir, r.Num, spec.Size)
-	if err != nil {
-		return nil, fmt.Errorf("create %s: %w", spec.Title, err)
-	}
-	s.objects[r.Num] = r
-	s.used += r.reserved()
-	if err := s.bind(r, name, meta); err != nil {
-		b.close()
-		return nil, errors.Join(err, s.remove(r.Num))
-	}
-	f := newFill(s, r, b, spec.Layer, nil)
-	s.active[r.Num] = f
+	s.objects[e.num()] = e
+	s.change(e, func() { s.active[e.num()] = f })
+	s.queueOf(e).Add(&e.node, e.reserved())
+	s.bind(e, r, called, meta)
 	return f, nil
 }
+
+// admit gives a new object its number, its service and its room.
+func (s *Store) admit(spec *Spec, called string) (e *entry, err error) {
+	err = s.evicting(func() ([]*entry, error) {
+		if s.closed {
+			return nil, ErrClosed
+		}
+		e = &entry{size: spec.Size, trust: uint8(spec.Trust), service: s.serviceFor(called)}
+		e.node.Num, e.node.Ghost = s.nextNumber(), ghostOf(called)
+		e.set(isPublic, spec.Public)
+		e.set(isSmall, spec.Size <= SmallObject) // also if it is not known
+		e.touch(time.Now())
+		v, victims, err := s.makeRoom(max(spec.Size, 0), s.services[e.service], nil)
+		if err == nil {
+			e.volume = v.num
+			s.tally(e, +1)
+		}
+		return victims, err
+	})
+	return e, err
+}
+
+// unadmit gives the room back.
+func (s *Store) unadmit(e *entry) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.tally(e, -1)
+}
+
+// nextNumber gives out a number that no object ever had, not even one that a
+// crash has lost; s.mu is held.
+func (s *Store) nextNumber() uint64 {
+	num := s.next
+	s.next++
+	if s.next+numberStep/2 > s.numbers {
+		s.numbers = s.next + numberStep
+		ed := s.books.edit()
+		ed.setting("numbers", s.numbers)
+		ed.done()
+	}
+	return num
+}
+
+// numberStep is how many numbers are spoken for at a time.
+const numberStep = 1 << 20
 
 // OpenFill returns the fill of an incomplete object: the running one, or a new
 // one that goes on from the durable blocks and that the caller starts. layer
 // proves the blocks; it may be nil, and a running fill keeps the one it has.
 func (s *Store) OpenFill(num uint64, layer *content.Layer) (*Fill, error) {
+	for {
+		s.editing.Lock()
+		f, err := s.openFill(num, layer)
+		s.editing.Unlock()
+		if err != nil || !f.isFailing() {
+			return f, err
+		}
+		<-f.Done() // then another can go on
+	}
+}
+
+// openFill is OpenFill, and may find a fill that is about to fail; s.editing is
+// held.
+func (s *Store) openFill(num uint64, layer *content.Layer) (*Fill, error) {
 	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.closed {
+	e, f, closed := s.objects[num], s.active[num], s.closed
+	s.mu.Unlock()
+	r := s.books.record(num)
+	switch {
+	case closed:
 		return nil, fmt.Errorf("resume object %d: %w", num, ErrClosed)
-	}
-	if f := s.active[num]; f != nil {
+	case f != nil:
 		return f, nil
-	}
-	r, ok := s.objects[num]
-	if !ok || r.Complete {
+	case e == nil || e.is(isComplete) || r == nil:
 		return nil, fmt.Errorf("resume object %d: %w", num, ErrNotFound)
 	}
-	if layer != nil {
-		if err := s.promise(r, layer); err != nil {
-			return nil, fmt.Errorf("resume %s: %w", r.Title, err)
-		}
-	}
-	b, err := openBlob(s.cfg.Dir, num)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, errors.Join(ErrNotFound, err, s.remove(num))
-	}
-	if err != nil {
+	if err := s.writable(e); err != nil {
 		return nil, fmt.Errorf("resume %s: %w", r.Title, err)
 	}
-	have, err := b.resume(r.Size, layer)
+	v := s.volumeOf(e)
+	b, err := v.Open(num)
 	if err != nil {
-		return nil, errors.Join(fmt.Errorf("resume %s: %w", r.Title, err), b.close())
+		if v.suspect(err); isLost(err) {
+			s.forget(num)
+			err = errors.Join(ErrNotFound, err)
+		}
+		return nil, fmt.Errorf("resume %s: %w", r.Title, err)
 	}
-	f := newFill(s, r, b, layer, have)
-	s.active[num] = f
+	if layer == nil && !r.ID.IsZero() { // it was whole once: its own tree proves what is fetched again
+		if l, lerr := b.Layer(e.size); lerr == nil && l.Check(r.ID) == nil {
+			layer = l
+		}
+	}
+	if layer != nil {
+		if r, err = s.promise(e, r, layer); err != nil {
+			return nil, errors.Join(fmt.Errorf("resume %s: %w", r.Title, err), b.Close())
+		}
+	}
+	have, err := b.Resume(e.size, layer)
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("resume %s: %w", r.Title, err), b.Close())
+	}
+	f = newFill(s, e, r, b, layer, have)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if set := s.checked[num]; set != nil {
+		for _, done := range *set {
+			f.unchecked.Remove(done)
+		}
+	}
+	if s.closed {
+		return nil, errors.Join(fmt.Errorf("resume %s: %w", r.Title, ErrClosed), f.body.close())
+	}
+	s.change(e, func() { s.active[num] = f })
 	return f, nil
 }
 
 // promise takes the identity that a layer adds up to for a partial object, or
-// checks it against the one promised before; s.mu is held.
-func (s *Store) promise(r *record, layer *content.Layer) error {
-	if !r.Promised.IsZero() {
-		return layer.Check(r.Promised)
+// checks it against the one promised before; s.editing is held.
+func (s *Store) promise(e *entry, r *record, layer *content.Layer) (*record, error) {
+	if promised := cmp.Or(r.Promised, r.ID); !promised.IsZero() {
+		return r, layer.Check(promised)
 	}
-	id := content.ID{Root: layer.Root(), Size: r.Size}
+	id := content.ID{Root: layer.Root(), Size: e.size}
 	if err := layer.Check(id); err != nil {
-		return err
+		return r, err
 	}
+	r = r.clone()
 	r.Promised = id
-	return s.index.put(r)
-}
-
-// Read opens a reader on an object that is complete or being filled. The error
-// wraps ErrNotFound or ErrIncomplete.
-func (s *Store) Read(num uint64) (*Reader, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	r, ok := s.objects[num]
-	if !ok {
-		return nil, fmt.Errorf("read object %d: %w", num, ErrNotFound)
-	}
-	f := s.active[num]
-	if f == nil && !r.Complete {
-		return nil, fmt.Errorf("read %s: %w", r.Title, ErrIncomplete)
-	}
-	r.Used = time.Now()
-	s.dirty[num] = true
-	return s.newReader(r, f)
-}
-
-// newReader opens a reader with a descriptor of its own. An object whose body
-// is gone or cut short is forgotten, to be fetched again. s.mu is held.
-func (s *Store) newReader(r *record, f *Fill) (*Reader, error) {
-	file, err := os.Open(blobPath(s.cfg.Dir, r.Num))
-	if err == nil && f == nil {
-		var st os.FileInfo
-		if st, err = file.Stat(); err == nil && st.Size() != r.Size {
-			err = fmt.Errorf("body has %d bytes, not %d: %w", st.Size(), r.Size, fs.ErrNotExist)
-		}
-		if err != nil {
-			file.Close()
-		}
-	}
-	if err == nil {
-		return &Reader{file: file, fill: f, size: r.Size}, nil
-	}
-	err = fmt.Errorf("read %s: %w", r.Title, err)
-	if errors.Is(err, fs.ErrNotExist) && f == nil {
-		s.log.Warn("dropped an object whose body is gone", "object", r.Num, "title", r.Title)
-		return nil, errors.Join(ErrNotFound, err, s.remove(r.Num))
-	}
-	return nil, err
+	ed := s.books.edit()
+	ed.record(e.num(), r)
+	ed.done()
+	return r, nil
 }
 
 // Lookup finds the object that a name stands for, and what was kept with the
 // name.
-func (s *Store) Lookup(name string) (info Info, meta []byte, ok bool) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	num, ok := s.names[name]
-	if !ok {
+func (s *Store) Lookup(called string) (info Info, meta []byte, ok bool) {
+	n := s.books.named(called)
+	if n == nil {
 		return Info{}, nil, false
 	}
-	r := s.objects[num]
-	return s.info(r), slices.Clone(r.Names[name]), true
+	info, ok = s.Get(n.Num)
+	return info, slices.Clone(n.Meta), ok
 }
 
 // ByID finds a complete public object by its identity.
 func (s *Store) ByID(id content.ID) (Info, bool) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	num, ok := s.ids[id]
+	num, ok := s.books.identified(id)
 	if !ok {
 		return Info{}, false
 	}
-	return s.info(s.objects[num]), true
+	info, ok := s.Get(num)
+	return info, ok && info.Complete && info.Public && info.ID == id
 }
 
 // Get gives what is known of an object.
 func (s *Store) Get(num uint64) (Info, bool) {
+	r := s.books.record(num) // may have to be read from disk: before the lock
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	r, ok := s.objects[num]
-	if !ok {
+	e, ok := s.objects[num]
+	if !ok || r == nil {
 		return Info{}, false
 	}
-	return s.info(r), true
+	return s.info(e, r), true
 }
 
-// List gives every object, newest first.
-func (s *Store) List() []Info {
+// look gives a copy of an entry.
+func (s *Store) look(num uint64) (entry, bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	all := make([]Info, 0, len(s.objects))
-	for _, num := range slices.Backward(slices.Sorted(maps.Keys(s.objects))) {
-		all = append(all, s.info(s.objects[num]))
+	e, ok := s.objects[num]
+	if !ok {
+		return entry{}, false
+	}
+	return *e, true
+}
+
+// List gives every object, newest first. It reads all records: it is for people
+// and their tools, not for requests.
+func (s *Store) List() []Info {
+	s.mu.Lock()
+	nums := make([]uint64, 0, len(s.objects))
+	for num := range s.objects {
+		nums = append(nums, num)
+	}
+	s.mu.Unlock()
+	slices.Sort(nums)
+	all := make([]Info, 0, len(nums))
+	for _, num := range slices.Backward(nums) {
+		if info, ok := s.Get(num); ok {
+			all = append(all, info)
+		}
 	}
 	return all
 }
 
 // Layer gives the proof of a complete object, block by block.
 func (s *Store) Layer(num uint64) (*content.Layer, error) {
-	info, ok := s.Get(num)
-	if !ok || !info.Complete {
-		return nil, fmt.Errorf("layer of object %d: %w", num, ErrNotFound)
+	fail := func(err error) (*content.Layer, error) { return nil, fmt.Errorf("layer of object %d: %w", num, err) }
+	e, ok := s.look(num)
+	if !ok || !e.is(isComplete) {
+		return fail(ErrNotFound)
 	}
-	b, err := openBlob(s.cfg.Dir, num)
+	if e.is(isSmall) {
+		body, err := s.smallBody(&e)
+		if err != nil {
+			return fail(err)
+		}
+		return content.NewLayer(e.size, leavesOf(body)), nil
+	}
+	b, err := s.volumeOf(&e).Open(num)
 	if err != nil {
-		return nil, fmt.Errorf("layer of %s: %w", info.Title, err)
+		return fail(err)
 	}
-	defer b.close()
-	return b.layer(info.Size)
+	defer b.Close()
+	l, err := b.Layer(e.size)
+	if err != nil {
+		return fail(err)
+	}
+	return l, nil
 }

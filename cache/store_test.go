@@ -224,7 +224,7 @@ func TestNames(t *testing.T) {
 		!errors.Is(s.Pin(99, true), ErrNotFound) || !errors.Is(s.Evict(99), ErrNotFound) {
 		t.Error("what is not here is not told as ErrNotFound")
 	}
-	f := create(t, s, "b", content.Object{Size: 10}) // takes the name over
+	f := create(t, s, "b", content.Object{Size: mib}) // takes the name over
 	for range 2 {
 		info, meta, ok := s.Lookup("more")
 		if !ok || info.Num != b || string(meta) != "2" {
@@ -251,7 +251,7 @@ func TestFiguresAreKept(t *testing.T) {
 	s = reopen(t, s)
 	info, _ := s.Get(num)
 	st := s.Stats()
-	if info.Served["http"] != 1000 || info.Served["multicast"] != 5 || st.Served["http"] != 1000 ||
+	if info.Served["http"] != 1000 || info.Served["multicast"] != 5 || st.Served["http"] != 1005 ||
 		st.Filled["memory"] != 1000 || st.Objects != 1 || st.Complete != 1 || st.Fills != 0 || st.Bytes != 1000 {
 		t.Errorf("figures are %+v and %+v", info, st)
 	}

@@ -1,0 +1,353 @@
+package cache
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/binary"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"time"
+
+	"github.com/cistern-edge/cistern/cache/content"
+	"github.com/cistern-edge/cistern/cache/index"
+)
+
+// The index holds, each under a letter:
+//
+//	o <number>       the entry of an object
+//	d <number>       its record
+//	n <hash>         a name, and the object it stands for
+//	i <root> <size>  an identity, and the complete public object that has it
+//	m <word>         settings of the store
+const (
+	entryPrefix    = 'o'
+	recordPrefix   = 'd'
+	namePrefix     = 'n'
+	identityPrefix = 'i'
+	settingPrefix  = 'm'
+)
+
+// record is what the index keeps of an object for people and for merges. One
+// that was read or saved is never changed: clone it first.
+type record struct {
+	ID       content.ID       `json:"id,omitzero"`
+	Promised content.ID       `json:"promised,omitzero"`
+	Title    string           `json:"title"`
+	Vouched  string           `json:"vouched,omitempty"` // by whom
+	Created  time.Time        `json:"created"`
+	Names    []string         `json:"names,omitempty"`
+	From     map[string]int64 `json:"from,omitempty"`
+	Served   map[string]int64 `json:"served,omitempty"`
+	Parts    []Part           `json:"parts,omitempty"`
+}
+
+// Part is a range of an object and the Source that brought it.
+type Part struct {
+	content.Range
+	Source string `json:"source"`
+}
+
+// An object's names are bounded in number and, together, in bytes: the oldest go
+// when one more comes. A name and what is kept with it are bounded too.
+const (
+	maxNames     = 64
+	maxNameBytes = 32 << 10
+	maxName      = 16 << 10
+	maxMeta      = 32 << 10
+)
+
+// checkName says whether the index can hold a name.
+func checkName(called string, meta []byte) error {
+	if len(called) > maxName {
+		return fmt.Errorf("name of %d bytes; %d is the most", len(called), maxName)
+	}
+	if len(meta) > maxMeta {
+		return fmt.Errorf("%d bytes to be kept with the name; %d is the most", len(meta), maxMeta)
+	}
+	return nil
+}
+
+// name is what a name stands for.
+type name struct {
+	Num  uint64 `json:"num"`
+	Name string `json:"name"`
+	Meta []byte `json:"meta,omitempty"`
+}
+
+func numKey(prefix byte, num uint64) []byte {
+	return binary.BigEndian.AppendUint64([]byte{prefix}, num)
+}
+
+// nameKey is a hash: names may be longer than a key can be.
+func nameKey(n string) []byte {
+	sum := sha256.Sum256([]byte(n))
+	return append([]byte{namePrefix}, sum[:16]...)
+}
+
+func identityKey(id content.ID) []byte {
+	return binary.BigEndian.AppendUint64(append([]byte{identityPrefix}, id.Root[:]...), uint64(id.Size))
+}
+
+func settingKey(word string) []byte { return append([]byte{settingPrefix}, word...) }
+
+// books are the index as the store sees it, with what was read lately in
+// memory. Safe for concurrent use; changes of one object must not overlap
+// (Store.edit).
+type books struct {
+	index   *index.Index
+	log     *slog.Logger
+	records *ram[uint64, *record]
+	names   *ram[string, *name]
+}
+
+// record reads the record of an object; nil if it has none.
+func (b *books) record(num uint64) *record {
+	r0, gen, ok := b.records.get(num)
+	if ok {
+		return r0
+	}
+	value, err := b.index.Get(numKey(recordPrefix, num))
+	var r record
+	if err != nil || json.Unmarshal(value, &r) != nil {
+		return nil
+	}
+	b.records.offer(num, &r, int64(len(value))+200, gen)
+	return &r
+}
+
+// named reads what a name stands for; nil if it stands for nothing.
+func (b *books) named(called string) *name {
+	n0, gen, ok := b.names.get(called)
+	if ok {
+		return n0
+	}
+	value, err := b.index.Get(nameKey(called))
+	var n name
+	if err != nil || json.Unmarshal(value, &n) != nil || n.Name != called {
+		return nil
+	}
+	b.names.offer(called, &n, int64(len(value))+200, gen)
+	return &n
+}
+
+// identified finds the object that has an identity.
+func (b *books) identified(id content.ID) (uint64, bool) {
+	value, err := b.index.Get(identityKey(id))
+	if err != nil || len(value) != 8 {
+		return 0, false
+	}
+	return binary.BigEndian.Uint64(value), true
+}
+
+// setting reads a setting into a value; it is left alone if there is none.
+func (b *books) setting(word string, into any) error {
+	value, err := b.index.Get(settingKey(word))
+	if errors.Is(err, index.ErrNotFound) || errors.Is(err, index.ErrDamaged) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("read setting %s: %w", word, err)
+	}
+	if err := json.Unmarshal(value, into); err != nil {
+		return fmt.Errorf("read setting %s: %w", word, err)
+	}
+	return nil
+}
+
+// edit is a change of the books that happens as a whole or not at all, unless it
+// is of more objects than the index takes at once. Nobody sees any of it before
+// done.
+type edit struct {
+	books *books
+	ops   []index.Op
+	after []func() // what memory has read lately must not outlive the change
+}
+
+func (b *books) edit() *edit { return &edit{books: b} }
+
+func (ed *edit) set(key, value []byte) { ed.ops = append(ed.ops, index.Op{Key: key, Value: value}) }
+
+func (ed *edit) drop(key []byte) { ed.ops = append(ed.ops, index.Op{Key: key, Delete: true}) }
+
+// entry saves an entry; Store.mu is held.
+func (ed *edit) entry(e *entry) { ed.set(numKey(entryPrefix, e.num()), e.encode()) }
+
+func (ed *edit) record(num uint64, r *record) {
+	value := encode(r)
+	ed.set(numKey(recordPrefix, num), value)
+	ed.after = append(ed.after, func() { ed.books.records.put(num, r, int64(len(value))+200) })
+}
+
+func (ed *edit) name(n *name) {
+	value := encode(n)
+	ed.set(nameKey(n.Name), value)
+	ed.after = append(ed.after, func() { ed.books.names.put(n.Name, n, int64(len(value))+200) })
+}
+
+func (ed *edit) dropName(called string) {
+	ed.drop(nameKey(called))
+	ed.after = append(ed.after, func() { ed.books.names.drop(called) })
+}
+
+func (ed *edit) identity(id content.ID, num uint64) {
+	ed.set(identityKey(id), binary.BigEndian.AppendUint64(nil, num))
+}
+
+func (ed *edit) setting(word string, v any) { ed.set(settingKey(word), encode(v)) }
+
+// object forgets an object, and the names and the identity that are its own.
+func (ed *edit) object(num uint64) {
+	if r := ed.books.record(num); r != nil {
+		for _, called := range r.Names {
+			if n := ed.books.named(called); n != nil && n.Num == num {
+				ed.dropName(called)
+			}
+		}
+		if at, ok := ed.books.identified(r.ID); ok && at == num {
+			ed.drop(identityKey(r.ID))
+		}
+	}
+	ed.drop(numKey(entryPrefix, num))
+	ed.drop(numKey(recordPrefix, num))
+	ed.after = append(ed.after, func() { ed.books.records.drop(num) })
+}
+
+// done hands the change to the index.
+func (ed *edit) done() {
+	if len(ed.ops) == 0 {
+		return
+	}
+	for ops := ed.ops; len(ops) > 0; {
+		n := fitting(ops)
+		if err := ed.books.index.Update(ops[:n]...); err != nil {
+			ed.books.log.Error("failed to change the index", "err", err)
+		}
+		ops = ops[n:]
+	}
+	for _, f := range ed.after {
+		f()
+	}
+}
+
+// fitting is how many operations the index takes as one. More than that are
+// changes of many objects, which need not happen together.
+func fitting(ops []index.Op) int {
+	bytes := 0
+	for i, op := range ops {
+		bytes += len(op.Key) + len(op.Value)
+		if i > 0 && (i >= index.MaxOps || bytes > index.MaxUpdate) {
+			return i
+		}
+	}
+	return len(ops)
+}
+
+// encode makes JSON of what is known to have a form in it.
+func encode(v any) []byte {
+	b, err := json.Marshal(v)
+	if err != nil {
+		panic(fmt.Sprintf("cache: encode %T: %v", v, err)) // cannot be, for types of this package
+	}
+	return b
+}
+
+// scan goes through what the index has under a prefix.
+func (b *books) scan(prefix byte, use func(key, value []byte) bool) error {
+	_, err := b.index.Scan([]byte{prefix}, []byte{prefix + 1}, use)
+	return err
+}
+
+// eachName goes through the names of all objects.
+func (b *books) eachName(use func(n name)) error {
+	return b.scan(namePrefix, func(_, value []byte) bool {
+		var n name
+		if json.Unmarshal(value, &n) == nil {
+			use(n)
+		}
+		return true
+	})
+}
+
+// clone gives a record that may be changed.
+func (r *record) clone() *record {
+	c := *r
+	c.Names = slices.Clone(r.Names)
+	c.From, c.Served = cloneCounts(r.From), cloneCounts(r.Served)
+	c.Parts = slices.Clone(r.Parts)
+	return &c
+}
+
+func cloneCounts(m map[string]int64) map[string]int64 {
+	c := make(map[string]int64, len(m)+1)
+	for k, v := range m {
+		c[k] = v
+	}
+	return c
+}
+
+// add notes one more name, and returns those that it pushes out.
+func (r *record) add(called string) (pushed []string) {
+	if slices.Contains(r.Names, called) {
+		return nil
+	}
+	r.Names = append(r.Names, called)
+	bytes := 0
+	for _, n := range r.Names {
+		bytes += len(n)
+	}
+	for len(r.Names) > maxNames || bytes > maxNameBytes {
+		bytes -= len(r.Names[0])
+		pushed, r.Names = append(pushed, r.Names[0]), r.Names[1:]
+	}
+	return pushed
+}
+
+// card is what lies beside a body, so that the index can be made again from it.
+type card struct {
+	Entry  []byte  `json:"entry"`
+	Record *record `json:"record"`
+	Names  []*name `json:"names"`
+}
+
+// card writes an object's card; what does not fit goes first from the names.
+// Store.mu is held.
+func (b *books) card(e *entry, r *record) []byte {
+	lean := *r
+	lean.From, lean.Served, lean.Parts, lean.Names = nil, nil, nil, nil
+	c := card{Entry: e.encode(), Record: &lean}
+	text := encode(c)
+	for _, called := range r.Names {
+		n := b.named(called)
+		if n == nil {
+			continue
+		}
+		c.Names = append(c.Names, n)
+		more := encode(c)
+		if len(more) > maxCard {
+			c.Names = c.Names[:len(c.Names)-1]
+			continue
+		}
+		text = more
+	}
+	return text
+}
+
+// maxCard is how long a card may be, in bytes.
+const maxCard = 4000
+
+// readCard reads what card wrote. It came from a disk, not from the network,
+// but may be of any age.
+func readCard(text []byte) (*entry, *record, []*name, error) {
+	var c card
+	if err := json.NewDecoder(bytes.NewReader(text)).Decode(&c); err != nil || c.Record == nil {
+		return nil, nil, nil, errors.New("card says nothing")
+	}
+	e := new(entry)
+	if _, err := e.decode(numKey(entryPrefix, 0), c.Entry); err != nil {
+		return nil, nil, nil, err
+	}
+	return e, c.Record, c.Names, nil
+}

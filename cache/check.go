@@ -1,0 +1,292 @@
+package cache
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/cistern-edge/cistern/cache/content"
+	"github.com/cistern-edge/cistern/cache/disk"
+)
+
+// Repairer finds Sources that bring again what was damaged of an object, whose
+// names and meta it is given by number. The blocks that come are proved against
+// the object's own tree.
+type Repairer interface {
+	Repair(ctx context.Context, info Info) ([]content.Source, error)
+}
+
+// SetRepairer says who repairs damaged objects. Without one they are repaired
+// when they are next asked for.
+func (s *Store) SetRepairer(r Repairer) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.repairer = r
+}
+
+// isChecked reports whether a range of a complete object was hashed since the
+// start.
+func (s *Store) isChecked(num uint64, r content.Range) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	e, ok := s.objects[num]
+	if !ok || e.is(isChecked) { // an object that is gone is read to the end of what its readers have
+		return true
+	}
+	set := s.checked[num]
+	return set != nil && set.Covers(r)
+}
+
+// noteChecked says that a range was hashed and is right.
+func (s *Store) noteChecked(num uint64, r content.Range) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	e, ok := s.objects[num]
+	if !ok {
+		return
+	}
+	set := s.checked[num]
+	if set == nil {
+		set = &content.Ranges{}
+		s.checked[num] = set
+	}
+	set.Add(r)
+	if set.Covers(content.Range{End: e.size}) {
+		e.set(isChecked, true)
+		delete(s.checked, num)
+	}
+}
+
+// checkBlock makes sure that a block of a complete object still has the bytes
+// that came in, once after each start. If it has not, the block is fetched
+// again: the fill that does it is returned.
+func (s *Store) checkBlock(num uint64, block content.Range) (*Fill, error) {
+	if s.isChecked(num, block) {
+		return nil, nil
+	}
+	e, ok := s.look(num)
+	if !ok {
+		return nil, ErrNotFound
+	}
+	if !e.is(isComplete) { // another reader has met the damage
+		return s.mend(num)
+	}
+	err := s.inspect(&e, block)
+	switch {
+	case err == nil:
+		s.noteChecked(num, block)
+		return nil, nil
+	case errors.Is(err, disk.ErrDamaged):
+		return s.mend(num)
+	case isLost(err):
+		s.editing.Lock()
+		defer s.editing.Unlock()
+		if now, ok := s.look(num); ok && now.is(isComplete) {
+			s.forget(num)
+		}
+		return nil, errors.Join(ErrNotFound, err)
+	}
+	return nil, err
+}
+
+// inspect hashes a block against the object's tree. A slot of the tree that is
+// damaged is made again from the body, if that proves to be the object's. A
+// block that is damaged is marked as missing; the error then wraps
+// disk.ErrDamaged.
+func (s *Store) inspect(e *entry, block content.Range) error {
+	v := s.volumeOf(e)
+	b, err := v.Open(e.num())
+	if err != nil {
+		v.suspect(err)
+		return err
+	}
+	defer b.Close()
+	i := block.Off / content.BlockSize
+	err = b.Check(i, e.size)
+	slot := errors.Is(err, disk.ErrDamaged) || errors.Is(err, disk.ErrMissing)
+	switch {
+	case err == nil:
+		return nil
+	case slot && s.mendSlot(b, e, block):
+		s.noteDamage(e.num(), block.Off, true)
+		return nil
+	case !slot && !errors.Is(err, disk.ErrDiffers):
+		if err := v.Probe(); err != nil { // not a bad sector, but the whole disk
+			v.suspect(err)
+			return err
+		}
+	}
+	s.noteDamage(e.num(), block.Off, true)
+	if err := s.breakBlock(b, e, i); err != nil {
+		return err
+	}
+	return fmt.Errorf("block %d of object %d: %w", i, e.num(), disk.ErrDamaged)
+}
+
+// proofOf makes an object's layer from its sidecar; nil if that does not add up
+// to its identity.
+func (s *Store) proofOf(b *disk.Blob, e *entry) *content.Layer {
+	r := s.books.record(e.num())
+	if r == nil {
+		return nil
+	}
+	l, err := b.Layer(e.size)
+	if err != nil || l.Check(r.ID) != nil {
+		return nil
+	}
+	return l
+}
+
+// mendSlot takes the hashes of a block from the body and keeps them if the
+// whole then adds up to the object's identity.
+func (s *Store) mendSlot(b *disk.Blob, e *entry, block content.Range) bool {
+	leaves, err := b.HashBlock(block)
+	if err != nil || b.PutSlot(block.Off/content.BlockSize, leaves) != nil {
+		return false
+	}
+	return s.proofOf(b, e) != nil && b.SyncTree() == nil
+}
+
+// breakBlock says that a block of a complete object is missing. The proof of
+// the block stays in memory until it has come again.
+func (s *Store) breakBlock(b *disk.Blob, seen *entry, i int64) error {
+	layer := s.proofOf(b, seen)
+	s.editing.Lock()
+	defer s.editing.Unlock()
+	num := seen.num()
+	r := s.books.record(num)
+	s.mu.Lock()
+	e, ok := s.objects[num]
+	if !ok || r == nil {
+		s.mu.Unlock()
+		return ErrNotFound
+	}
+	if f := s.active[num]; f != nil { // another block is being mended already
+		s.mu.Unlock()
+		f.lose(content.Block(i, seen.size))
+		return b.Forget(i)
+	}
+	if e.is(isChecked) {
+		s.checked[num] = &content.Ranges{{End: e.size}}
+	}
+	if set := s.checked[num]; set != nil {
+		set.Remove(content.Block(i, e.size))
+	}
+	if layer != nil {
+		s.proofs[num] = layer
+	}
+	s.change(e, func() { e.set(isComplete|isChecked, false) })
+	ed := s.books.edit()
+	ed.entry(e)
+	if at, ok := s.books.identified(r.ID); ok && at == num {
+		ed.drop(identityKey(r.ID))
+	}
+	ed.done()
+	s.mu.Unlock()
+	return b.Forget(i)
+}
+
+// mend fetches again what is missing of an object that was complete, and returns
+// the fill that does.
+func (s *Store) mend(num uint64) (*Fill, error) {
+	s.mu.Lock()
+	layer, repairer := s.proofs[num], s.repairer
+	s.mu.Unlock()
+	f, err := s.OpenFill(num, layer)
+	if err != nil {
+		return nil, err
+	}
+	f.mu.Lock()
+	mine := !f.started && !f.mending
+	f.mending = true
+	f.mu.Unlock()
+	if mine {
+		s.fills.Go(func() { s.repair(f, repairer) })
+	}
+	return f, nil
+}
+
+// repair finds Sources for a fill and starts it.
+func (s *Store) repair(f *Fill, by Repairer) {
+	var sources []content.Source
+	if info, ok := s.Get(f.num); ok && by != nil {
+		var err error
+		if sources, err = by.Repair(f.ctx, info); err != nil {
+			s.log.Warn("found nobody to repair an object from", "object", f.num, "title", f.title, "err", err)
+		}
+	}
+	f.Start(sources...) // without a source it ends, and keeps what it has
+	<-f.Done()
+	if f.Err() == nil {
+		s.mu.Lock()
+		s.counts.Repaired++
+		delete(s.proofs, f.num)
+		s.mu.Unlock()
+		s.log.Info("repaired an object", "object", f.num, "title", f.title)
+	}
+}
+
+// vet checks the blocks of a resumed fill that were durable when it began, before
+// anybody reads them. What is damaged is missing again.
+func (f *Fill) vet(block content.Range) error {
+	b := f.body.blob.Load()
+	if b == nil {
+		return nil
+	}
+	i := block.Off / content.BlockSize
+	err := b.Check(i, blockEnd(f.Size()))
+	f.mu.Lock()
+	if err == nil {
+		f.unchecked.Remove(block)
+	}
+	doubted := f.unchecked.From(block.Off) > block.Off
+	f.mu.Unlock()
+	if !doubted { // by now: somebody else may have checked it, and closed the body
+		return nil
+	}
+	if !errors.Is(err, disk.ErrDamaged) && !errors.Is(err, disk.ErrMissing) && !errors.Is(err, disk.ErrDiffers) {
+		f.volume().suspect(err)
+		return fmt.Errorf("check %s of %s: %w", block, f.title, err)
+	}
+	f.store.noteDamage(f.num, block.Off, true)
+	f.lose(block)
+	return b.Forget(i)
+}
+
+// vetRest checks what nobody has read of a resumed fill: a complete object was
+// hashed from the first to the last byte since the start.
+func (f *Fill) vetRest() error {
+	f.mu.Lock()
+	rest := slices.Clone(f.unchecked)
+	f.mu.Unlock()
+	for _, r := range rest {
+		if err := f.vetAll(r); err != nil {
+			return err
+		}
+	}
+	if !f.whole() {
+		return fmt.Errorf("a part of %s was damaged on disk: %w", f.title, ErrIncomplete)
+	}
+	return nil
+}
+
+// lose takes a block back that turned out damaged.
+func (f *Fill) lose(block content.Range) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.unchecked.Remove(block)
+	f.arrived.Remove(block)
+	f.readable.Remove(block)
+	f.durable.Remove(block)
+	f.discredit(block)
+	f.signalWanted()
+}
+
+// noteDamage counts what was found damaged and says so.
+func (s *Store) noteDamage(num uint64, off int64, damaged bool) {
+	s.mu.Lock()
+	s.counts.Damaged++
+	s.mu.Unlock()
+	s.log.Warn("found an object damaged", "object", num, "offset", off, "differs", damaged)
+}

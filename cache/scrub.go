@@ -1,0 +1,136 @@
+package cache
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"golang.org/x/time/rate"
+
+	"github.com/cistern-edge/cistern/cache/content"
+	"github.com/cistern-edge/cistern/cache/disk"
+)
+
+// ScrubReport says what a pass over all bodies has found.
+type ScrubReport struct {
+	Objects int   `json:"objects"`
+	Bytes   int64 `json:"bytes"`
+	// Damaged counts blocks and small objects that were not what came in.
+	Damaged int64         `json:"damaged"`
+	Took    time.Duration `json:"took"`
+}
+
+// leastScrub is how fast the scrub goes at least, in bytes a second.
+const leastScrub = 1 << 20
+
+// Scrub reads every complete body from the disk once and checks it. What is
+// damaged is fetched again. perSecond bounds the bytes read in a second; 0 is no
+// bound.
+func (s *Store) Scrub(ctx context.Context, perSecond int64) (ScrubReport, error) {
+	start := time.Now()
+	limit := rate.NewLimiter(rate.Inf, content.BlockSize)
+	if perSecond > 0 {
+		limit = rate.NewLimiter(rate.Limit(perSecond), content.BlockSize)
+	}
+	var report ScrubReport
+	s.mu.Lock()
+	before := s.counts.Damaged
+	nums := make([]uint64, 0, len(s.objects))
+	for num := range s.objects {
+		nums = append(nums, num)
+	}
+	s.mu.Unlock()
+	slices.Sort(nums)
+	for _, num := range nums {
+		n, err := s.scrubObject(ctx, num, limit)
+		if ctx.Err() != nil {
+			return report, fmt.Errorf("scrub: %w", ctx.Err())
+		}
+		if err != nil && !errors.Is(err, ErrNotFound) {
+			s.log.Warn("failed to scrub an object", "object", num, "err", err)
+		}
+		report.Bytes += n
+		report.Objects++
+	}
+	s.mu.Lock()
+	report.Damaged = s.counts.Damaged - before
+	s.mu.Unlock()
+	report.Took = time.Since(start)
+	return report, nil
+}
+
+// scrubObject checks one body.
+func (s *Store) scrubObject(ctx context.Context, num uint64, limit *rate.Limiter) (int64, error) {
+	e, ok := s.look(num)
+	switch {
+	case !ok || !e.is(isComplete) || e.size == 0:
+		return 0, nil
+	case e.is(isSmall):
+		if err := limit.WaitN(ctx, int(e.size)); err != nil {
+			return 0, err
+		}
+		s.bodies.drop(num) // what memory has is no proof of the disk
+		_, err := s.smallBody(&e)
+		return e.size, err
+	}
+	b, err := s.volumeOf(&e).Open(num)
+	if err != nil {
+		return 0, err
+	}
+	defer b.Close()
+	for i := range content.Blocks(e.size) {
+		block := content.Block(i, e.size)
+		if err := limit.WaitN(ctx, int(block.Len())); err != nil {
+			return block.Off, err
+		}
+		if err := b.Drop(block); err != nil {
+			return block.Off, err
+		}
+		if now, ok := s.look(num); !ok || !now.is(isComplete) {
+			return block.Off, nil // it is gone, or is being mended
+		}
+		err := s.inspect(&e, block)
+		if errors.Is(err, disk.ErrDamaged) {
+			if f, err := s.mend(num); err == nil {
+				select {
+				case <-f.Done():
+				case <-ctx.Done():
+				}
+			}
+			continue
+		}
+		if err != nil {
+			return block.Off, err
+		}
+		s.noteChecked(num, block)
+	}
+	return e.size, nil
+}
+
+// keepScrubbing checks every body once in each period, until ctx is done.
+func (s *Store) keepScrubbing(ctx context.Context) {
+	if s.cfg.ScrubPeriod < 0 {
+		return
+	}
+	for {
+		s.mu.Lock()
+		pace := max(leastScrub, int64(float64(s.used)/s.cfg.ScrubPeriod.Seconds()))
+		s.mu.Unlock()
+		start := time.Now()
+		report, err := s.Scrub(ctx, pace)
+		if err != nil {
+			return
+		}
+		s.mu.Lock()
+		s.counts.Scrubs++
+		s.mu.Unlock()
+		s.log.Info("scrubbed the store", "objects", report.Objects, "bytes", report.Bytes, "damaged", report.Damaged, "took", report.Took)
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(max(time.Minute, s.cfg.ScrubPeriod-time.Since(start))):
+		}
+	}
+}

@@ -1,0 +1,184 @@
+package cache
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"sync"
+
+	"github.com/cistern-edge/cistern/cache/content"
+	"github.com/cistern-edge/cistern/cache/disk"
+)
+
+// volume is one disk as the store sees it.
+type volume struct {
+	*disk.Volume // nil if the disk was not there at the start
+	num          uint8
+	dir          string
+	minFree      int64
+	doubt        chan struct{} // capacity 1, shared: a volume is to be looked at
+
+	// Store.mu guards what follows.
+	bytes    int64 // that objects take
+	loose    int64 // of them what may be evicted
+	small    int64 // bytes of segments
+	segments map[uint32]*segment
+
+	// mu guards what follows.
+	mu   sync.Mutex
+	sick error // why nothing can be written
+	gone bool  // nothing can be read either
+}
+
+// segment is what the store knows of a file of small objects. Store.mu guards
+// it.
+type segment struct {
+	nums  []uint64 // of objects that were put there
+	bytes int64
+}
+
+// state says why the volume cannot be written, and whether it is gone.
+func (v *volume) state() (sick error, gone bool) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	return v.sick, v.gone
+}
+
+// suspect takes note of an error that may mean that the disk is full, read-only
+// or gone: the volume will be looked at.
+func (v *volume) suspect(err error) {
+	if err == nil {
+		return
+	}
+	if err := disk.Classify(err); errors.Is(err, disk.ErrFull) || errors.Is(err, disk.ErrReadOnly) {
+		v.mu.Lock()
+		if v.sick == nil {
+			v.sick = err
+		}
+		v.mu.Unlock()
+	} else if !errors.Is(err, disk.ErrGone) {
+		return
+	}
+	select {
+	case v.doubt <- struct{}{}:
+	default:
+	}
+}
+
+// create makes a blob.
+func (v *volume) create(num uint64, size int64) (*disk.Blob, error) {
+	if sick, _ := v.state(); sick != nil {
+		return nil, unwritable(v.dir, sick)
+	}
+	b, err := v.Create(num, size, nil)
+	v.suspect(err)
+	if err != nil {
+		return nil, unwritable(v.dir, err)
+	}
+	return b, nil
+}
+
+// unwritable is the error for what a disk does not take now: for a caller it is
+// as if the store were full.
+func unwritable(dir string, err error) error {
+	if errors.Is(err, content.ErrFull) {
+		return err
+	}
+	return fmt.Errorf("%w: %s cannot be written: %w", content.ErrFull, dir, err)
+}
+
+// isLost says that a body is not there any more, the rest of the disk being
+// well.
+func isLost(err error) bool { return errors.Is(err, fs.ErrNotExist) }
+
+// volumeOf gives the volume that an entry's body is on.
+func (s *Store) volumeOf(e *entry) *volume { return s.volumes[e.volume] }
+
+// writable says why nothing can be added to an object's body now.
+func (s *Store) writable(e *entry) error {
+	v := s.volumeOf(e)
+	if sick, _ := v.state(); sick != nil {
+		return unwritable(v.dir, sick)
+	}
+	return s.indexTakes()
+}
+
+// indexTakes says why the index takes no more changes now.
+func (s *Store) indexTakes() error {
+	if err := s.books.index.Health(); err != nil {
+		return fmt.Errorf("%w: index cannot be written: %w", content.ErrFull, err)
+	}
+	if s.books.index.Pending() > maxPending {
+		return fmt.Errorf("%w: index is behind", content.ErrFull)
+	}
+	return nil
+}
+
+// minFreeOf is how much of a volume stays free, if the configuration does not
+// say.
+func minFreeOf(total int64) int64 { return min(max(total/16, 24<<20), 256<<20) }
+
+// lose forgets what was on a volume. Readers that are open fail by themselves.
+func (s *Store) lose(v *volume, why error) {
+	v.mu.Lock()
+	was := v.gone
+	v.sick, v.gone = why, true
+	v.mu.Unlock()
+	if was {
+		return
+	}
+	s.mu.Lock()
+	var lost []uint64
+	var fills []*Fill
+	for num, e := range s.objects {
+		if e.volume != v.num {
+			continue
+		}
+		if f := s.active[num]; f == nil {
+			lost = append(lost, num)
+		} else if !f.body.inMemory() {
+			fills = append(fills, f)
+		}
+	}
+	s.mu.Unlock()
+	s.log.Error("lost a volume; what was on it will be fetched again", "volume", v.dir, "objects", len(lost)+len(fills), "err", why)
+	for _, f := range fills {
+		f.stop(fmt.Errorf("volume %s was lost: %w", v.dir, why))
+		<-f.Done()
+		lost = append(lost, f.num)
+	}
+	s.editing.Lock()
+	defer s.editing.Unlock()
+	for _, num := range lost {
+		s.forget(num)
+	}
+}
+
+// watchVolumes looks at each volume and brings back those that are well again.
+func (s *Store) watchVolumes() {
+	for _, v := range s.volumes {
+		if v.Volume == nil {
+			continue
+		}
+		err := v.Probe()
+		_, gone := v.state()
+		switch {
+		case errors.Is(err, disk.ErrGone):
+			s.lose(v, err)
+			continue
+		case gone && err == nil:
+			s.log.Info("a lost volume is back", "volume", v.dir)
+			s.adopt(v)
+		}
+		v.mu.Lock()
+		if (v.sick == nil) != (err == nil) {
+			if err != nil {
+				s.log.Warn("a volume cannot be written; what is there is served on, the rest passes through", "volume", v.dir, "err", err)
+			} else {
+				s.log.Info("a volume can be written again", "volume", v.dir)
+			}
+		}
+		v.sick, v.gone = err, false
+		v.mu.Unlock()
+	}
+}
