@@ -49,7 +49,7 @@ func (s *source) join(at Position) {
 	if s.joined != nil || !s.synced || s.r.cfg.Sync != SyncHere || at.Object.Before(s.first) {
 		return
 	}
-	s.joined = &at
+	s.joined = &Position{at.Object, at.Block, at.Symbol}
 	if o := s.objects[s.first]; o != nil && o.state == objectOpen {
 		o.join(s.joined)
 		o.finish()

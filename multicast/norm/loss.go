@@ -45,12 +45,9 @@ func (l *lossMeter) hear(now time.Time, sequence uint16, size int, rtt time.Dura
 		l.next = sequence
 	}
 	l.received++
-	l.events.hear(now, gap, rtt, func() float64 {
-		if l.rate == 0 {
-			return float64(l.received)
-		}
-		return 1 / fairLoss(l.size, rtt, l.rate/2)
-	})
+	if l.events.hear(now, gap, rtt); l.events.events == 1 && gap > 0 && l.rate > 0 {
+		l.events.first(l.size, rtt, l.rate/2)
+	}
 	if gap < 0 { // late, or a duplicate
 		if l.bucketLost > 0 {
 			l.bucketLost--

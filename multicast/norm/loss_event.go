@@ -19,19 +19,22 @@ type lossEvents struct {
 var eventWeights = [8]float64{5, 5, 5, 5, 4, 3, 2, 1}
 
 // hear takes a packet that came, and the number of those that were lost before
-// it. rtt separates events; first gives the interval before the first one.
-func (e *lossEvents) hear(now time.Time, lost int, rtt time.Duration, first func() float64) {
+// it; rtt separates events.
+func (e *lossEvents) hear(now time.Time, lost int, rtt time.Duration) {
 	e.intervals[0]++
 	if lost <= 0 || (e.events > 0 && now.Sub(e.at) < rtt) {
 		return
-	}
-	if e.events == 0 {
-		e.intervals[0] = first()
 	}
 	copy(e.intervals[1:], e.intervals[:])
 	e.intervals[0] = 0
 	e.events++
 	e.at = now
+}
+
+// first replaces the interval before the first loss, which is as long as the
+// sender was slow, by the one that fits a rate (RFC 5348 §6.3.1).
+func (e *lossEvents) first(size float64, rtt time.Duration, rate float64) {
+	e.intervals[1] = 1 / fairLoss(size, rtt, rate)
 }
 
 // fraction is the loss event rate, 0 before the first loss.

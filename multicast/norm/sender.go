@@ -54,6 +54,10 @@ type Sender struct {
 	repair    repairState
 	probe     probeState
 	tfmcc     congestion
+	quantized struct { // what goes into each header, for it takes logarithms
+		from        time.Duration
+		grtt, group uint8
+	}
 	flush     flushState
 	watermark watermarkState
 	queries   []*query
@@ -84,6 +88,7 @@ func NewSender(cfg SenderConfig) (*Sender, error) {
 		s.instance = uint16(s.rng.Uint32())
 	}
 	s.probe.grtt = cfg.GRTT
+	s.quantized.group = quantizeGroup(cfg.GroupSize)
 	s.startTFMCC()
 	s.clampGRTT()
 	return s, nil
@@ -235,12 +240,15 @@ func (s *Sender) event(e SenderEvent) { s.events = append(s.events, e) }
 // header is the beginning of the next message sent.
 func (s *Sender) header() SenderHeader {
 	s.sequence++
+	if grtt := s.grtt(); grtt != s.quantized.from {
+		s.quantized.from, s.quantized.grtt = grtt, quantizeRTT(grtt)
+	}
 	return SenderHeader{
 		Header:    Header{Sequence: s.sequence - 1, Source: s.cfg.Node},
 		Instance:  s.instance,
-		GRTT:      quantizeRTT(s.grtt()),
+		GRTT:      s.quantized.grtt,
 		Backoff:   uint8(s.cfg.Backoff),
-		GroupSize: quantizeGroup(s.cfg.GroupSize),
+		GroupSize: s.quantized.group,
 	}
 }
 

@@ -31,10 +31,11 @@ type source struct {
 	heard    time.Time
 	silent   int // periods of inactivity so far
 
-	grtt    time.Duration
-	backoff int // K
-	group   int
-	loss    lossMeter
+	grtt                 time.Duration
+	backoff              int // K
+	group                int
+	heardRTT, heardGroup uint8 // grtt and group as they came, for that takes an exponential
+	loss                 lossMeter
 
 	// Objects of the window up to high are in the map once they were heard of;
 	// those before low have all ended. Nothing before first is wanted.
@@ -56,7 +57,7 @@ type source struct {
 }
 
 func newSource(r *Receiver, id NodeID, instance uint16, now time.Time) *source {
-	return &source{r: r, id: id, instance: instance, heard: now, objects: map[ObjectID]*rxObject{}, grtt: time.Second, group: 10}
+	return &source{r: r, id: id, instance: instance, heard: now, objects: map[ObjectID]*rxObject{}, grtt: time.Second, group: 10, heardGroup: 255}
 }
 
 func (s *source) key(id ObjectID) ObjectKey { return ObjectKey{s.id, s.instance, id} }
@@ -67,8 +68,12 @@ func (s *source) hear(now time.Time, from netip.AddrPort, h *SenderHeader, size 
 	s.loss.hear(now, h.Sequence, size, s.rtt())
 	if trusted {
 		s.from = from
-		s.grtt = min(max(unquantizeRTT(h.GRTT), 100*time.Microsecond), maxGRTT)
-		s.backoff, s.group = int(h.Backoff), unquantizeGroup(h.GroupSize)
+		s.backoff = int(h.Backoff)
+		if h.GRTT != s.heardRTT || h.GroupSize != s.heardGroup {
+			s.heardRTT, s.heardGroup = h.GRTT, h.GroupSize
+			s.grtt = min(max(unquantizeRTT(h.GRTT), 100*time.Microsecond), maxGRTT)
+			s.group = unquantizeGroup(h.GroupSize)
+		}
 	}
 }
 

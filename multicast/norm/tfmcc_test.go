@@ -125,13 +125,13 @@ func TestLossEvents(t *testing.T) {
 		if i%100 < 5 { // five in a row, in one round trip time
 			lost = 1
 		}
-		e.hear(now, lost, 10*time.Millisecond, func() float64 { return 50 })
+		e.hear(now, lost, 10*time.Millisecond)
 	}
 	if p := e.fraction(); math.Abs(p-0.01) > 0.001 {
 		t.Errorf("loss event rate %.4f, want 0.01", p)
 	}
 	for range 10_000 {
-		e.hear(now, 0, 10*time.Millisecond, nil)
+		e.hear(now, 0, 10*time.Millisecond)
 	}
 	if p := e.fraction(); p > 0.002 {
 		t.Errorf("loss event rate %.4f long after the last one", p)
