@@ -226,7 +226,7 @@ func (s *source) askBlock(run *blockRun, b *rxBlock, number uint32) bool {
 		return true
 	}
 	run.flush()
-	set := b.request(n, int(o.fti.Parity))
+	set := b.request(run.nb.now, s, n, int(o.fti.Parity))
 	// All of a block's requests go into one packet: the sender counts the
 	// parity asked for in each.
 	w := &run.nb.w
@@ -247,22 +247,40 @@ func (s *source) askBlock(run *blockRun, b *rxBlock, number uint32) bool {
 }
 
 // request is the set of symbols to ask for: as many as are needed, parity
-// before source symbols, for parity serves others as well.
-func (b *rxBlock) request(n, parity int) symbolSet {
-	var set symbolSet
+// before source symbols, for parity serves others as well. When all parity has
+// been sent, what others asked for already counts.
+func (b *rxBlock) request(now time.Time, s *source, n, parity int) symbolSet {
+	var set, coming symbolSet
 	need := n - b.sources - len(b.parity)
+	if b.spent && s.recent(now, b.heard) {
+		coming = b.explicit
+		need -= b.coming()
+	}
 	for i := b.have.nextAbsent(n); i < n+parity && need > 0; i = b.have.nextAbsent(i + 1) {
-		set.add(i)
-		need--
+		if !coming.has(i) {
+			set.add(i)
+			need--
+		}
 	}
 	// The last ones: the first of the missing are left to the parity.
 	for i := n - 1; i >= 0 && need > 0; i-- {
-		if !b.have.has(i) {
+		if !b.have.has(i) && !coming.has(i) {
 			set.add(i)
 			need--
 		}
 	}
 	return set
+}
+
+// coming is how many of the symbols that others asked for are missing here.
+func (b *rxBlock) coming() int {
+	n := 0
+	for i := b.explicit.next(0); i < 256; i = b.explicit.next(i + 1) {
+		if !b.have.has(i) {
+			n++
+		}
+	}
+	return n
 }
 
 // recent reports whether what another asked for at a time may still be answered.
@@ -275,11 +293,15 @@ func (s *source) covered(now time.Time, b *rxBlock) bool {
 	if !s.recent(now, b.heard) {
 		return false
 	}
-	expected := b.need
+	need := b.n - b.sources - len(b.parity)
+	if b.spent {
+		return b.coming() >= need
+	}
+	expected := b.need // fresh parity is sent, whatever the ids
 	for i := b.explicit.next(0); i < b.n; i = b.explicit.next(i + 1) {
 		if !b.have.has(i) {
 			expected++
 		}
 	}
-	return expected >= b.n-b.sources-len(b.parity)
+	return expected >= need
 }

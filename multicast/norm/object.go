@@ -64,7 +64,8 @@ type rxBlock struct {
 	heard    time.Time
 	counted  time.Time // the heard that rounds counts
 	need     int       // parity symbols
-	explicit symbolSet // source symbols
+	explicit symbolSet // symbols, by their ids
+	spent    bool      // the last parity symbol has come: what is asked for now is sent by its id
 }
 
 // blockSet is a set of block numbers that takes memory only where it has some.
@@ -262,6 +263,7 @@ func (o *rxObject) take(m *Data) bool {
 		b.heard = time.Time{} // what the others asked for is on its way
 	}
 	b.have.add(i)
+	b.spent = b.spent || i == n+int(o.fti.Parity)-1
 	r.stats.Symbols++
 	if b.sources+len(b.parity) >= n {
 		o.completeBlock(m.Block, b, n)

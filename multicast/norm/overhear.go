@@ -84,9 +84,7 @@ func (b *rxBlock) overhear(q Request, n int) int {
 	if first >= end {
 		return 0
 	}
-	if first < n {
-		b.explicit.addRange(first, min(end, n))
-	}
+	b.explicit.addRange(first, end)
 	return max(end-max(first, n), 0)
 }
 

@@ -181,7 +181,10 @@ func (s *Sender) runAdvert(now time.Time, b []byte) []byte {
 		}
 		n := k.sourceLen()
 		set := k.explicit
-		set.addRange(n, n+k.need)
+		if k.need <= s.cfg.Parity-k.fresh { // any parity serves
+			set.clear(n)
+			set.addRange(n, n+k.need)
+		}
 		w.addSet(FECReedSolomon, Position{Object: k.object.id, Block: k.number}, &set, 0)
 	}
 	if len(w.out) == 0 {

@@ -16,6 +16,13 @@ func (s *symbolSet) addRange(first, end int) {
 	}
 }
 
+// clear removes the ids from first on.
+func (s *symbolSet) clear(first int) {
+	for i := s.next(first); i < 256; i = s.next(i + 1) {
+		s.remove(i)
+	}
+}
+
 // union adds all of t.
 func (s *symbolSet) union(t *symbolSet) {
 	for i := range s {
