@@ -106,7 +106,7 @@ func (c *Catcher) listen(ctx context.Context, channel Channel, changed <-chan st
 	if err != nil {
 		return err
 	}
-	p := startPump(conn, 2, 16, 2048)
+	p := startPump(conn, 2, 16, 2048, 0)
 	defer p.stop(conn)
 	for {
 		select {
@@ -143,7 +143,7 @@ func (c *Catcher) join(ctx context.Context, group netip.AddrPort, channel Channe
 			return nil, fmt.Errorf("join %s: the box named no source for it", group)
 		}
 	}
-	return c.net.join(iface, group, sources, socketOptions{buffer: c.cfg.Buffer})
+	return c.net.join(iface, group, sources, socketOptions{buffer: c.cfg.Buffer, bulk: true})
 }
 
 // iface is the interface to join on.

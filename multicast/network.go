@@ -45,6 +45,7 @@ type socketOptions struct {
 	ttl     int  // of multicast sent
 	buffer  int  // of the receiving side, in bytes; 0: the system's default
 	offload bool // let the kernel cut bursts into packets
+	bulk    bool // let the kernel put bursts together again
 	replies bool // take what receivers say alone, where the system can tell
 }
 
@@ -84,12 +85,20 @@ func (b *batch) received() []packet { return b.packets[:b.n] }
 type pump struct {
 	full chan *batch // closed at the end
 	free chan *batch
+	rest time.Duration
 }
 
+// restTime is how long a pump waits where much comes, so that it wakes for
+// several bursts at once. The kernel's buffer holds them.
+const (
+	restTime    = 4 * time.Millisecond
+	restPackets = 8
+)
+
 // startPump reads c into count batches of size packets each of at most length
-// bytes.
-func startPump(c conn, count, size, length int) *pump {
-	p := &pump{full: make(chan *batch, count), free: make(chan *batch, count)}
+// bytes. It rests after it has read several packets, but not a full batch.
+func startPump(c conn, count, size, length int, rest time.Duration) *pump {
+	p := &pump{full: make(chan *batch, count), free: make(chan *batch, count), rest: rest}
 	for range count {
 		b := &batch{packets: make([]packet, size)}
 		buf := make([]byte, size*length)
@@ -111,6 +120,9 @@ func (p *pump) run(c conn) {
 		}
 		b.n = n
 		p.full <- b
+		if n >= restPackets && n < len(b.packets) {
+			time.Sleep(p.rest)
+		}
 	}
 }
 

@@ -111,7 +111,7 @@ func newReception(ctx context.Context, c *Catcher, n announce.Notice, sink conte
 	}
 	r.answer = answerer{engine: r.engine, conn: r.tx, group: n.Group}
 	r.leave, r.cancel = context.WithCancelCause(context.Background())
-	r.pump = startPump(r.rx, 8, 64, int(n.SegmentSize)+norm.PacketOverhead+64)
+	r.pump = startPump(r.rx, 4, maxBatch, int(n.SegmentSize)+norm.PacketOverhead+64, restTime)
 	return r, nil
 }
 

@@ -88,8 +88,10 @@ type options interface {
 type socket struct {
 	options
 	udp     *net.UDPConn
-	in, out []ipv4.Message
+	out     []ipv4.Message
+	unread  unread
 	offload bool
+	bulk    bool
 	drops   atomic.Uint64
 }
 
@@ -101,7 +103,7 @@ func open(iface string, at netip.AddrPort, opt socketOptions) (*socket, *net.Int
 	}
 	lc := net.ListenConfig{Control: func(_, _ string, raw syscall.RawConn) error {
 		var err error
-		return errors.Join(raw.Control(func(fd uintptr) { err = prepare(fd, opt.buffer) }), err)
+		return errors.Join(raw.Control(func(fd uintptr) { err = prepare(fd, opt.buffer, opt.bulk) }), err)
 	}}
 	network := "udp4"
 	if at.Addr().Is6() {
@@ -112,7 +114,7 @@ func open(iface string, at netip.AddrPort, opt socketOptions) (*socket, *net.Int
 		return nil, nil, fmt.Errorf("open socket on %s: %w", iface, err)
 	}
 	udp := pc.(*net.UDPConn)
-	s := &socket{udp: udp, offload: opt.offload && segments}
+	s := &socket{udp: udp, offload: opt.offload && segments, bulk: opt.bulk && segments}
 	if at.Addr().Is4() {
 		s.options = ipv4.NewPacketConn(udp)
 	} else {
@@ -247,33 +249,40 @@ func (s *socket) sendSegmented(packets [][]byte, to netip.AddrPort) (done bool, 
 }
 
 func (s *socket) receive(into []packet) (int, error) {
-	for i := len(s.in); i < len(into); i++ {
-		s.in = append(s.in, ipv4.Message{Buffers: make([][]byte, 1), OOB: make([]byte, controlSize)})
+	for s.unread.done() {
+		if err := s.read(len(into)); err != nil {
+			return 0, err
+		}
 	}
-	for i := range into {
-		s.in[i].Buffers[0] = into[i].data[:cap(into[i].data)]
+	n := 0
+	for n < len(into) && !s.unread.done() {
+		data, from := s.unread.take()
+		into[n].data = into[n].data[:cap(into[n].data)]
+		into[n].data = into[n].data[:copy(into[n].data, data)]
+		into[n].from = from
+		n++
 	}
+	return n, nil
+}
+
+// read waits for up to most packets, or bursts of them, from the kernel.
+func (s *socket) read(most int) error {
+	u := &s.unread
+	u.grow(min(most, maxBatch), s.bulk)
 	for failed := 0; ; {
-		n, err := s.ReadBatch(s.in[:len(into)], 0)
+		n, err := s.ReadBatch(u.messages, 0)
 		if err != nil || n <= 0 {
 			// It may be an ICMP error that somebody's host sent us.
 			if failed++; failed > 100 || errors.Is(err, net.ErrClosed) {
-				return 0, fmt.Errorf("receive: %w", err)
+				return fmt.Errorf("receive: %w", err)
 			}
 			continue
 		}
-		for i, m := range s.in[:n] {
-			into[i].data = into[i].data[:m.N]
-			into[i].from = netip.AddrPort{}
-			if a, ok := m.Addr.(*net.UDPAddr); ok {
-				from := a.AddrPort()
-				into[i].from = netip.AddrPortFrom(from.Addr().Unmap(), from.Port())
-			}
-		}
-		last := s.in[n-1]
+		last := u.messages[n-1]
 		if drops, ok := dropCount(last.OOB[:last.NN]); ok {
 			s.drops.Store(drops)
 		}
-		return n, nil
+		u.begin(n)
+		return nil
 	}
 }

@@ -21,8 +21,9 @@ const controlSize = 64
 
 // prepare sets what has to be set before a socket is bound: several agents may
 // share a group and port, the buffer is as large as the system lets it be, and
-// packets that do not fit into it are counted.
-func prepare(fd uintptr, buffer int) error {
+// packets that do not fit into it are counted. In bulk, packets of a burst come
+// together (UDP_GRO), if the kernel can.
+func prepare(fd uintptr, buffer int, bulk bool) error {
 	s := int(fd)
 	err := errors.Join(
 		unix.SetsockoptInt(s, unix.SOL_SOCKET, unix.SO_REUSEADDR, 1),
@@ -31,6 +32,9 @@ func prepare(fd uintptr, buffer int) error {
 	if family, e := unix.GetsockoptInt(s, unix.SOL_SOCKET, unix.SO_DOMAIN); e == nil && family == unix.AF_INET {
 		// Only what this socket joined itself, not what others on the host did.
 		err = errors.Join(err, unix.SetsockoptInt(s, unix.IPPROTO_IP, unix.IP_MULTICAST_ALL, 0))
+	}
+	if bulk {
+		_ = unix.SetsockoptInt(s, unix.IPPROTO_UDP, unix.UDP_GRO, 1) // else they come one by one
 	}
 	if buffer > 0 && unix.SetsockoptInt(s, unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, buffer) != nil {
 		err = errors.Join(err, unix.SetsockoptInt(s, unix.SOL_SOCKET, unix.SO_RCVBUF, buffer))
@@ -58,13 +62,25 @@ func segmentControl(size int) []byte {
 // dropCount reads how many packets the kernel has dropped so far from the
 // control messages of a packet.
 func dropCount(control []byte) (uint64, bool) {
+	n, ok := controlValue(control, unix.SOL_SOCKET, unix.SO_RXQ_OVFL)
+	return uint64(n), ok
+}
+
+// segmentSize reads how long the packets of a burst are that came together.
+func segmentSize(control []byte) (int, bool) {
+	n, ok := controlValue(control, unix.IPPROTO_UDP, unix.UDP_GRO)
+	return int(n), ok
+}
+
+// controlValue finds a control message of four bytes.
+func controlValue(control []byte, level, kind int32) (uint32, bool) {
 	for len(control) > 0 {
 		h, data, rest, err := unix.ParseOneSocketControlMessage(control)
 		if err != nil {
 			return 0, false
 		}
-		if h.Level == unix.SOL_SOCKET && h.Type == unix.SO_RXQ_OVFL && len(data) >= 4 {
-			return uint64(binary.NativeEndian.Uint32(data)), true
+		if h.Level == level && h.Type == kind && len(data) >= 4 {
+			return binary.NativeEndian.Uint32(data), true
 		}
 		control = rest
 	}

@@ -42,7 +42,7 @@ func spoil(ctx context.Context, host *hubHost, group netip.AddrPort) error {
 		return err
 	}
 	defer tx.close()
-	p := startPump(rx, 2, 8, 2048)
+	p := startPump(rx, 2, 8, 2048, 0)
 	defer p.stop(rx)
 	for seen := 0; ; {
 		select {

@@ -73,7 +73,7 @@ func (r *FileReceiver) Run(ctx context.Context) (err error) {
 	if err := r.prepare(); err != nil {
 		return err
 	}
-	p := startPump(r.rx, 8, 64, 8192+norm.PacketOverhead+64)
+	p := startPump(r.rx, 4, maxBatch, 8192+norm.PacketOverhead+64, restTime)
 	defer func() { err = errors.Join(err, p.stop(r.rx), r.answer.conn.close()) }()
 	return r.loop(ctx, p)
 }
@@ -91,7 +91,7 @@ func (r *FileReceiver) prepare() (err error) {
 	if cfg.Source.IsValid() {
 		sources = append(sources, cfg.Source)
 	}
-	if r.rx, err = r.net.join(cfg.Interface, cfg.Group, sources, socketOptions{buffer: cfg.Buffer}); err != nil {
+	if r.rx, err = r.net.join(cfg.Interface, cfg.Group, sources, socketOptions{buffer: cfg.Buffer, bulk: true}); err != nil {
 		return err
 	}
 	tx, err := r.net.transmit(cfg.Interface, cfg.Group.Addr(), socketOptions{})

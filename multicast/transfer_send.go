@@ -73,15 +73,15 @@ func (s *FileSender) Run(ctx context.Context) (err error) {
 	if s.conn, err = s.net.transmit(s.cfg.Interface, s.cfg.Group.Addr(), opt); err != nil {
 		return err
 	}
-	direct := startPump(s.conn, 4, 32, s.cfg.SegmentSize+norm.PacketOverhead+128)
+	direct := startPump(s.conn, 4, 32, s.cfg.SegmentSize+norm.PacketOverhead+128, 0)
 	defer func() { err = errors.Join(err, direct.stop(s.conn)) }()
 	shared := &pump{}
 	if !sourceSpecific(s.cfg.Group.Addr()) {
-		group, e := s.net.join(s.cfg.Interface, s.cfg.Group, nil, socketOptions{buffer: 1 << 20, replies: true})
+		group, e := s.net.join(s.cfg.Interface, s.cfg.Group, nil, socketOptions{buffer: 1 << 20, replies: true, bulk: true})
 		if e != nil {
 			return e
 		}
-		shared = startPump(group, 4, 32, s.cfg.SegmentSize+norm.PacketOverhead+128)
+		shared = startPump(group, 4, 32, s.cfg.SegmentSize+norm.PacketOverhead+128, 0)
 		defer func() { err = errors.Join(err, shared.stop(group)) }()
 	}
 	defer func() { err = errors.Join(err, s.closeFiles()) }()
