@@ -11,7 +11,8 @@
 //
 // The wire format is that of NRL's libnorm for file objects: fec_id 5
 // (Reed-Solomon over GF(2^8), RFC 5510); fec_id 129 is understood when
-// receiving. The package refuses stream objects, fec_id 2, and anything that
+// receiving. Interleaving and Auth are private header extensions and off unless
+// the Config says otherwise. The package refuses stream objects, fec_id 2, and anything that
 // would make it allocate before it has checked a limit of its Config.
 //
 // Start reading at [Sender.Poll] and [Receiver.Handle]; the messages are in
