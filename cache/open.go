@@ -81,9 +81,9 @@ func (s *Store) openVolumes() (home *volume, err error) {
 		s.volumes = append(s.volumes, v)
 		d, err := disk.Open(dir, s.log)
 		if err == nil {
-			var total int64
-			if _, total, err = d.Space(); err == nil {
-				v.Volume, v.minFree = d, s.cfg.MinFree
+			var free, total int64
+			if free, total, err = d.Space(); err == nil {
+				v.Volume, v.free, v.minFree = d, free, s.cfg.MinFree
 				if v.minFree == 0 {
 					v.minFree = minFreeOf(total)
 				}

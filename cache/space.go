@@ -95,13 +95,13 @@ func (s *Store) makeRoom(need int64, svc *service, on *volume) (*volume, []*entr
 	if err := s.indexTakes(); err != nil && need > 0 {
 		return nil, nil, err
 	}
-	v, free, err := s.roomiest(need, on)
+	v, room, err := s.roomiest(need, on)
 	if err != nil {
 		return nil, nil, err
 	}
 	// Sums are written so that no need, however large, overflows.
 	over := need - (s.cfg.MaxBytes - s.used)
-	short := need - (free - v.minFree)
+	short := need - room
 	quota := int64(0)
 	if svc != nil && svc.quota > 0 {
 		quota = need - (svc.quota - svc.bytes)
@@ -127,6 +127,7 @@ func (s *Store) makeRoom(need int64, svc *service, on *volume) (*volume, []*entr
 		}
 		n := e.reserved()
 		over -= n
+		s.volumeOf(e).regain(n)
 		if e.volume == v.num {
 			short -= n
 		}
@@ -147,9 +148,9 @@ func (s *Store) makeRoom(need int64, svc *service, on *volume) (*volume, []*entr
 
 // roomiest picks the writable volume with the most room, counting what could be
 // evicted only if none has enough without; s.mu is held.
-func (s *Store) roomiest(need int64, on *volume) (best *volume, free int64, err error) {
+func (s *Store) roomiest(need int64, on *volume) (best *volume, room int64, err error) {
 	var why error
-	bestRoom := int64(0)
+	rank := int64(0)
 	for _, v := range s.volumes {
 		if on != nil && v != on {
 			continue
@@ -159,24 +160,19 @@ func (s *Store) roomiest(need int64, on *volume) (best *volume, free int64, err 
 			why = cmp.Or(why, unwritable(v.dir, sick))
 			continue
 		}
-		left, _, err := v.Space()
-		if err != nil {
-			v.suspect(err)
-			why = cmp.Or(why, unwritable(v.dir, err))
-			continue
+		here := v.room()
+		order := here
+		if here < need {
+			order = min(need-1, here+v.loose) // behind every volume that need not evict
 		}
-		room := left - v.minFree
-		if room < need {
-			room = min(need-1, room+v.loose) // behind every volume that need not evict
-		}
-		if best == nil || room > bestRoom {
-			best, bestRoom, free = v, room, left
+		if best == nil || order > rank {
+			best, rank, room = v, order, here
 		}
 	}
 	if best == nil {
 		return nil, 0, cmp.Or(why, fmt.Errorf("no volume can be written: %w", content.ErrFull))
 	}
-	return best, free, nil
+	return best, room, nil
 }
 
 // victim says who goes next: of one service if that is over its quota, on one
@@ -220,15 +216,20 @@ func (s *Store) forgetEntry(e *entry) {
 
 // discard removes the bodies of evicted objects.
 func (s *Store) discard(victims []*entry) {
+	touched := map[*volume]bool{}
 	for _, e := range victims {
 		if e.is(isSmall) {
 			continue // its segment goes as a whole
 		}
 		v := s.volumeOf(e)
+		touched[v] = true
 		if err := v.Remove(e.num()); err != nil {
 			v.suspect(err)
 			s.log.Warn("failed to remove an evicted body", "object", e.num(), "err", err)
 		}
+	}
+	for v := range touched {
+		v.measure()
 	}
 }
 
@@ -274,6 +275,9 @@ func (s *Store) evicting(pick func() ([]*entry, error)) error {
 // grow counts what an object of unknown size takes by now, and makes sure that
 // it does not eat the last of the disk.
 func (s *Store) grow(num uint64, here int64) error {
+	if e, ok := s.look(num); ok {
+		s.volumeOf(&e).measure()
+	}
 	return s.evicting(func() ([]*entry, error) {
 		e, ok := s.objects[num]
 		if !ok || e.size >= 0 || e.is(isSmall) {

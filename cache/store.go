@@ -130,7 +130,9 @@ func (s *Store) Create(spec Spec, called string, meta []byte) (*Fill, error) {
 	}
 	var b *disk.Blob
 	if !e.is(isSmall) {
-		if b, err = s.volumeOf(e).create(e.num(), spec.Size); err != nil {
+		v := s.volumeOf(e)
+		b, err = v.create(e.num(), spec.Size)
+		if v.pledge(-e.reserved()); err != nil {
 			s.unadmit(e)
 			return fail(err)
 		}
@@ -170,6 +172,9 @@ func (s *Store) admit(spec *Spec, called string) (e *entry, err error) {
 		if err == nil {
 			e.volume = v.num
 			s.tally(e, +1)
+			if !e.is(isSmall) {
+				v.pledge(e.reserved()) // until the file system counts it itself
+			}
 		}
 		return victims, err
 	})

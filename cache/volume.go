@@ -25,9 +25,11 @@ type volume struct {
 	segments map[uint32]*segment
 
 	// mu guards what follows.
-	mu   sync.Mutex
-	sick error // why nothing can be written
-	gone bool  // nothing can be read either
+	mu      sync.Mutex
+	sick    error // why nothing can be written
+	gone    bool  // nothing can be read either
+	free    int64 // bytes, when last measured, and what was evicted since
+	pledged int64 // of them to bodies that are being made
 }
 
 // segment is what the store knows of a file of small objects. Store.mu guards
@@ -65,8 +67,43 @@ func (v *volume) suspect(err error) {
 	}
 }
 
+// measure asks the file system how much room it has. On a dead disk that may
+// take for ever, so it is never done under Store.mu.
+func (v *volume) measure() {
+	free, _, err := v.Space()
+	if v.suspect(err); err != nil {
+		return
+	}
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.free = free
+}
+
+// room is how many bytes of the volume may be given out.
+func (v *volume) room() int64 {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	return v.free - v.pledged - v.minFree
+}
+
+// pledge takes bytes for a body that is about to be made, or gives them back
+// once it is there.
+func (v *volume) pledge(bytes int64) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.pledged += bytes
+}
+
+// regain counts what will be free when an evicted body is gone.
+func (v *volume) regain(bytes int64) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.free += bytes
+}
+
 // create makes a blob.
 func (v *volume) create(num uint64, size int64) (*disk.Blob, error) {
+	defer v.measure()
 	if sick, _ := v.state(); sick != nil {
 		return nil, unwritable(v.dir, sick)
 	}
@@ -161,6 +198,9 @@ func (s *Store) watchVolumes() {
 			continue
 		}
 		err := v.Probe()
+		if err == nil || !errors.Is(err, disk.ErrGone) {
+			v.measure()
+		}
 		_, gone := v.state()
 		switch {
 		case errors.Is(err, disk.ErrGone):
