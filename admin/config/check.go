@@ -4,10 +4,14 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
 	"time"
+	"unicode"
+
+	"github.com/cistern-edge/cistern/cache"
 )
 
 // Validate reports every fault at once, as Faults.
@@ -62,6 +66,54 @@ func (s Store) check(f *Faults) {
 	}
 	if s.MinFree < 0 {
 		f.add(0, "store.min_free", "%v is negative", s.MinFree)
+	}
+	for i, dir := range s.Volumes {
+		switch {
+		case dir == "":
+			f.add(0, "store.volumes", "names no directory")
+		case filepath.Clean(dir) == filepath.Clean(s.Dir) || slices.Index(s.Volumes, dir) != i:
+			f.add(0, "store.volumes", "%q is named twice", clip([]byte(dir)))
+		}
+	}
+	if s.SmallBytes < 0 || s.SmallBytes > s.MaxBytes {
+		f.add(0, "store.small_bytes", "%v is more than max_bytes (%v)", s.SmallBytes, s.MaxBytes)
+	}
+	if s.RAM < 1<<20 || s.RAM > 64<<30 {
+		f.add(0, "store.ram", "%v is not between 1MiB and 64GiB", s.RAM)
+	}
+	if d := time.Duration(s.ScrubPeriod); d != 0 && (d < time.Hour || d > 366*day) {
+		f.add(0, "store.scrub_period", "%v is not between 1h and 366d", s.ScrubPeriod)
+	}
+	if len(s.Quotas) > maxQuotas {
+		f.add(0, "store.quota", "bounds %d services; %d is the most", len(s.Quotas), maxQuotas)
+	}
+	for i, q := range s.Quotas {
+		same := func(other Quota) bool { return other.Name == q.Name }
+		q.check(f, fmt.Sprintf("store.quota[%d].", i), slices.IndexFunc(s.Quotas, same) != i)
+	}
+}
+
+// maxQuotas is how many services the store tells apart.
+const maxQuotas = 254
+
+// check reports the faults of one quota, whose keys begin with at.
+func (q Quota) check(f *Faults, at string, twice bool) {
+	switch {
+	case q.Name == "" || len(q.Name) > 64 || strings.ContainsFunc(q.Name, unicode.IsControl):
+		f.add(0, at+"name", "%q is not a name of 1 to 64 characters", clip([]byte(q.Name)))
+	case twice:
+		f.add(0, at+"name", "%q is used twice", q.Name)
+	}
+	if len(q.Match) == 0 {
+		f.add(0, at+"match", "names nothing that belongs to the service")
+	}
+	for _, pattern := range q.Match {
+		if err := cache.CheckPattern(pattern); err != nil {
+			f.add(0, at+"match", "%v", err)
+		}
+	}
+	if q.MaxBytes < 1<<20 {
+		f.add(0, at+"max_bytes", "%v is less than 1MiB", q.MaxBytes)
 	}
 }
 

@@ -63,8 +63,30 @@ type Store struct {
 	Dir string `toml:"dir" comment:"The data directory."`
 	// MaxBytes bounds all objects together, at least 16 MiB.
 	MaxBytes Size `toml:"max_bytes" comment:"How large the store may grow."`
-	// MinFree stays free on the volume.
-	MinFree Size `toml:"min_free" comment:"How much of the volume stays free."`
+	// MinFree stays free on each volume. 0: a sixteenth of it, 24 to 256 MiB.
+	MinFree Size `toml:"min_free" comment:"How much of each volume stays free; 0: a sixteenth of it, at most 256MiB."`
+	// Volumes are further directories for bodies, each on a disk of its own.
+	Volumes []string `toml:"volumes" comment:"Further directories for objects, each on a disk of its own."`
+	// SmallBytes bounds objects up to 64 KiB together; 0: a sixteenth of
+	// MaxBytes.
+	SmallBytes Size `toml:"small_bytes" comment:"How much of max_bytes objects up to 64KiB may take; 0: a sixteenth."`
+	// RAM bounds what is kept in memory, 1 MiB to 64 GiB.
+	RAM Size `toml:"ram" comment:"Memory for small objects and the index."`
+	// ScrubPeriod is how long it takes to check every object once, an hour to a
+	// year; 0: never.
+	ScrubPeriod Period `toml:"scrub_period" comment:"In what time every object is read and checked once; \"off\": never."`
+	// Quotas bound services. An object belongs to the first that matches.
+	Quotas []Quota `toml:"quota" comment:"Bounds of services, each a table [[store.quota]] with name, match and max_bytes."`
+}
+
+// Quota bounds the objects of one service.
+type Quota struct {
+	// Name of the service.
+	Name string `toml:"name" comment:"What the service is called."`
+	// Match are patterns of names, as cache.Match has them.
+	Match []string `toml:"match" comment:"Hosts or URLs with * for any text, such as \"*.example.org\" or \"dl.example.org/big/*\"."`
+	// MaxBytes of all objects of the service, at least 1 MiB.
+	MaxBytes Size `toml:"max_bytes" comment:"How much the service may take of the store."`
 }
 
 // Peering is the box's one BitTorrent client.
@@ -123,7 +145,7 @@ func Default() Config {
 		Version: Version,
 		Proxy:   Proxy{Listen: "127.0.0.1:3142", Names: []string{}, Clients: []netip.Prefix{}, AllowDestinations: []Destination{}},
 		Admin:   Admin{Listen: "127.0.0.1:8080", Names: []string{}, Session: Duration(12 * time.Hour)},
-		Store:   Store{Dir: "./var", MaxBytes: 50e9, MinFree: 256 << 20},
+		Store:   Store{Dir: "./var", MaxBytes: 50e9, Volumes: []string{}, RAM: 32 << 20, ScrubPeriod: Period(14 * day), Quotas: []Quota{}},
 		Peering: Peering{Enabled: true, MaxConnections: 20, Upload: 20e6, LAN: []netip.Prefix{}},
 		Multicast: Multicast{
 			Interfaces: []string{}, Mode: "ssm", Port: 6003, TTL: 1, Rate: 100e6, MinSize: 1 << 20, MinAgents: 2,
@@ -134,7 +156,17 @@ func Default() Config {
 
 // Cache gives the store its section.
 func (s Store) Cache() cache.Config {
-	return cache.Config{Dir: s.Dir, MaxBytes: int64(s.MaxBytes), MinFree: int64(s.MinFree)}
+	c := cache.Config{
+		Dir: s.Dir, Volumes: s.Volumes, MaxBytes: int64(s.MaxBytes), MinFree: int64(s.MinFree),
+		SmallBytes: int64(s.SmallBytes), RAM: int64(s.RAM), ScrubPeriod: time.Duration(s.ScrubPeriod),
+	}
+	if c.ScrubPeriod == 0 {
+		c.ScrubPeriod = -1
+	}
+	for _, q := range s.Quotas {
+		c.Quotas = append(c.Quotas, cache.Quota{Name: q.Name, Match: q.Match, MaxBytes: int64(q.MaxBytes)})
+	}
+	return c
 }
 
 // GroupRange is Groups, or the default range of the mode.

@@ -10,6 +10,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/cistern-edge/cistern/cache"
 )
 
 func TestFaults(t *testing.T) {
@@ -35,6 +37,26 @@ func TestFaults(t *testing.T) {
 		{"fraction", "[multicast]\nttl = 1.5\n", []string{"multicast.ttl: is a number, want a whole number"}},
 		{"date", "[store]\ndir = 2020-01-01\n", []string{"store.dir: is a date or time, want a text"}},
 		{"negative size", "[store]\nmin_free = -1\n", []string{"store.min_free: -1 is out of range"}},
+		{"volume twice", "[store]\ndir = '/a'\nvolumes = ['/b', '/a/', '', '/b']\n", []string{`line 3: store.volumes: "/a/" is named twice`, "names no directory", `"/b" is named twice`}},
+		{"bounds of memory", "[store]\nram = 5\nsmall_bytes = '1TB'\n", []string{"line 2: store.ram: 5 is not between", "line 3: store.small_bytes: 1TB is more than max_bytes (50GB)"}},
+		{"period in no unit", "[store]\nscrub_period = '14'\n", []string{`line 2: store.scrub_period: period "14": write it like`}},
+		{"period too short", "[store]\nscrub_period = '3m'\n", []string{"3m is not between 1h and 366d"}},
+		{"no scrub", "[store]\nscrub_period = 0\n", nil},
+		{"quota that is a text", "[store]\nquota = 'steam'\n", []string{"line 2: store.quota: is a text, want a list"}},
+		{"quotas in a line", "[store]\nquota = [{name = 'a', match = ['*.a'], max_bytes = 1}]\n", []string{"line 2: store.quota[0].max_bytes: 1 is less than 1MiB"}},
+		{
+			"quotas",
+			"[[store.quota]]\nname = 'a'\nmatch = ['*']\nmax_bytes = '5XB'\n\n[[store.quota]]\nname = 'a'\nmax_byte = '1GB'\n" +
+				"[[store.quota]]\nname = 'ok'\nmatch = ['*.example.org', 'dl.example.org/big/*']\nmax_bytes = '10GB'\n",
+			[]string{
+				`line 3: store.quota[0].match: pattern "*" fits everything`,
+				`line 4: store.quota[0].max_bytes: size "5XB"`,
+				"line 6: store.quota[1].match: names nothing",
+				"line 6: store.quota[1].max_bytes: 0 is less than 1MiB",
+				`line 7: store.quota[1].name: "a" is used twice`,
+				`line 8: store.quota[1].max_byte: is not a known key; did you mean "max_bytes"?`,
+			},
+		},
 		{"list in a list", "[admin]\nnames = [['a']]\n", []string{"admin.names: is a list, want a text"}},
 		{
 			"everything at once",
@@ -125,7 +147,7 @@ rate = "100Mbit"
 	if want := []string{"10.0.0.0/8", "127.0.0.1:8090", "192.0.2.1/32", "[fd00::1]:80"}; !slices.Equal(open, want) {
 		t.Errorf("destinations are %v, want %v", open, want)
 	}
-	if c := cfg.Store.Cache(); c.Dir != "./var" || c.MaxBytes != 50e9 || c.MinFree != 256<<20 || c.Validate() != nil {
+	if c := cfg.Store.Cache(); c.Dir != "./var" || c.MaxBytes != 50e9 || c.MinFree != 0 || c.ScrubPeriod != 14*24*time.Hour || c.Validate() != nil {
 		t.Errorf("the store gets %+v", c)
 	}
 	if cfg.Multicast.Rate != 100e6 || cfg.Multicast.GroupRange() != netip.MustParsePrefix("232.77.0.0/16") {
@@ -134,6 +156,49 @@ rate = "100Mbit"
 	cfg.Multicast.Mode = "asm"
 	if got := cfg.Multicast.GroupRange().String(); got != "239.77.0.0/16" {
 		t.Errorf("groups for asm are %s", got)
+	}
+}
+
+func TestTheStoreGetsItsSection(t *testing.T) {
+	cfg, err := Parse([]byte(`
+[store]
+dir = "/a"
+volumes = ["/b"]
+small_bytes = "1GB"
+ram = "64MiB"
+scrub_period = "off"
+[[store.quota]]
+name = "steam"
+match = ["*.steamcontent.com"]
+max_bytes = "10GB"
+`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := cache.Config{
+		Dir: "/a", Volumes: []string{"/b"}, MaxBytes: 50e9, SmallBytes: 1e9, RAM: 64 << 20, ScrubPeriod: -1,
+		Quotas: []cache.Quota{{Name: "steam", Match: []string{"*.steamcontent.com"}, MaxBytes: 10e9}},
+	}
+	if got := cfg.Store.Cache(); !reflect.DeepEqual(got, want) || got.Validate() != nil {
+		t.Errorf("the store gets %+v, want %+v", got, want)
+	}
+}
+
+func TestPeriods(t *testing.T) {
+	for text, want := range map[string]Period{"14d": Period(14 * day), "off": 0, "0": 0, "0d": 0, "36h": Period(36 * time.Hour), "48h": Period(2 * day)} {
+		var p, again Period
+		if err := p.UnmarshalText([]byte(text)); err != nil || p != want {
+			t.Errorf("period %q is %v, %v", text, time.Duration(p), err)
+		}
+		if err := again.UnmarshalText([]byte(p.String())); err != nil || again != p {
+			t.Errorf("period %v is written %q and read as %v: %v", time.Duration(p), p, time.Duration(again), err)
+		}
+	}
+	for _, text := range []string{"", "d", "-1d", "-1h", "1.5d", "14", "70000d", "on"} {
+		var p Period
+		if err := p.UnmarshalText([]byte(text)); err == nil {
+			t.Errorf("period %q was read as %v", text, time.Duration(p))
+		}
 	}
 }
 
@@ -155,6 +220,8 @@ func TestSaveAndLoad(t *testing.T) {
 	cfg.Admin.Names = []string{"box.lan"}
 	cfg.Admin.Session = Duration(90 * time.Minute)
 	cfg.Store.MaxBytes, cfg.Store.MinFree = 123_456_789, 3<<30
+	cfg.Store.Volumes, cfg.Store.SmallBytes, cfg.Store.RAM, cfg.Store.ScrubPeriod = []string{"/mnt/b", "/mnt/c"}, 5<<20, 64<<20, Period(36*time.Hour)
+	cfg.Store.Quotas = []Quota{{"steam", []string{"*.steamcontent.com", "lancache/*"}, 10e9}, {"apt", []string{"http://*/pool/*.deb"}, 5e9}}
 	cfg.Multicast = Multicast{Interfaces: []string{"eth0"}, Mode: "asm", Groups: netip.MustParsePrefix("239.1.0.0/16"), Port: 6004, TTL: 8, Rate: 2_500_000_000, MinSize: 1 << 20, MinAgents: 3}
 	if err := cfg.Save(path); err != nil {
 		t.Fatal(err)
@@ -246,6 +313,7 @@ func FuzzParse(f *testing.F) {
 	f.Add([]byte("version = 1\n[proxy]\nlisten = ':3142'\nallow_destinations = ['10.0.0.0/8']\n"))
 	f.Add([]byte("proxy.listen = 3\nproxy = {clients = [[1]]}\n[[store]]\ndir = 2020-01-01\n"))
 	f.Add([]byte("[multicast]\ngroups='ff35::/64'\nrate='1Gbit/s'\nttl=0x10\n[\"a.b\".'c']\n"))
+	f.Add([]byte("[[store.quota]]\nname='a'\nmatch=['*.a']\nmax_bytes='1GB'\n[[store.quota]]\n[store]\nscrub_period='0d'\nvolumes=['b']\n"))
 	f.Add([]byte("[store]\nmax_bytes = 999999999999999999\nmin_free = '7KiB'\n[log]\nlevel='debug'"))
 	dir := f.TempDir()
 	f.Fuzz(func(t *testing.T, data []byte) {

@@ -91,7 +91,7 @@ func (r *reader) lineOf(key string) int {
 		if line, ok := r.lines[key]; ok {
 			return line
 		}
-		i := strings.LastIndexByte(key, '.')
+		i := strings.LastIndexAny(key, ".[")
 		if i < 0 {
 			return 0
 		}
@@ -182,11 +182,18 @@ func (r *reader) text(key string, v any, use func(string) error) {
 }
 
 // list keeps the items that have no fault, so that those are checked further.
+// Tables are all kept, each with a key of its own.
 func (r *reader) list(into reflect.Value, items []any, key string) {
 	list := reflect.MakeSlice(into.Type(), 0, len(items))
-	for _, item := range items {
+	for i, item := range items {
 		v := reflect.New(into.Type().Elem()).Elem()
-		if r.value(v, item, key) {
+		at := key
+		tree, table := item.(map[string]any)
+		if table = table && v.Kind() == reflect.Struct; table {
+			at = fmt.Sprintf("%s[%d]", key, i)
+			r.table(v, tree, at)
+		}
+		if table || r.value(v, item, at) {
 			list = reflect.Append(list, v)
 		}
 	}
@@ -225,12 +232,13 @@ func wanted(v reflect.Value) string {
 	}
 }
 
-// keyLines finds the line of each key and table of a valid file.
+// keyLines finds the line of each key and table of a valid file. The tables of
+// an array are numbered: "a.b[0]".
 func keyLines(data []byte) map[string]int {
 	lines := map[string]int{}
 	var p unstable.Parser
 	p.Reset(data)
-	table := ""
+	table, counts := "", map[string]int{}
 	for p.NextExpression() {
 		node := p.Expression()
 		if node.Kind == unstable.Comment {
@@ -248,6 +256,12 @@ func keyLines(data []byte) map[string]int {
 			if line := p.Shape(it.Node().Raw).Start.Line; it.IsLast() || lines[key] == 0 {
 				lines[key] = line
 			}
+		}
+		if node.Kind == unstable.ArrayTable {
+			n := counts[key]
+			counts[key]++
+			lines[key+fmt.Sprintf("[%d]", n)] = lines[key]
+			key += fmt.Sprintf("[%d]", n)
 		}
 		if node.Kind != unstable.KeyValue {
 			table = key

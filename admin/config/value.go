@@ -20,6 +20,12 @@ type Rate int64
 // Duration is a length of time as time.ParseDuration reads it: "90s", "12h".
 type Duration time.Duration
 
+// Period is a length of time in days, "14d", or as time.ParseDuration reads it;
+// "0" and "off" are none.
+type Period time.Duration
+
+const day = 24 * time.Hour
+
 // Destination is a private destination that the box may reach on purpose.
 type Destination struct {
 	// Prefix of addresses; a single address has all its bits.
@@ -106,6 +112,42 @@ func (d Duration) String() string {
 		s = strings.TrimSuffix(s, "0m")
 	}
 	return s
+}
+
+// UnmarshalText reads a period. It refuses negative ones.
+func (p *Period) UnmarshalText(text []byte) error {
+	s := string(text)
+	if days, ok := strings.CutSuffix(s, "d"); ok {
+		if n, err := strconv.ParseUint(days, 10, 16); err == nil {
+			*p = Period(time.Duration(n) * day)
+			return nil
+		}
+	}
+	v, err := time.ParseDuration(s)
+	switch {
+	case s == "off":
+		v = 0
+	case err != nil || v < 0:
+		return fmt.Errorf("period %q: write it like \"14d\", \"36h\" or \"off\"", clip(text))
+	}
+	*p = Period(v)
+	return nil
+}
+
+// MarshalText gives String.
+func (p Period) MarshalText() ([]byte, error) { return []byte(p.String()), nil }
+
+// String is the period in days if it is whole days, else in hours, minutes and
+// seconds; "off" for none.
+func (p Period) String() string {
+	switch d := time.Duration(p); {
+	case d == 0:
+		return "off"
+	case d%day == 0:
+		return strconv.FormatInt(int64(d/day), 10) + "d"
+	default:
+		return Duration(d).String()
+	}
 }
 
 // UnmarshalText reads "10.0.0.0/8", "10.1.2.3", "127.0.0.1:8090" or

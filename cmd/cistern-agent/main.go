@@ -12,6 +12,7 @@ import (
 	"os/signal"
 	"path/filepath"
 	"syscall"
+	"time"
 
 	"github.com/alecthomas/kong"
 	"golang.org/x/sync/errgroup"
@@ -54,6 +55,10 @@ func main() {
 	}
 }
 
+// scrubPeriod is longer than a box's: the machine is somebody's, and what is
+// damaged shows at the first read after a start.
+const scrubPeriod = 60 * 24 * time.Hour
+
 // enrolment is where an agent keeps what it got from its box.
 func enrolment(data string) string { return filepath.Join(data, "enrolment.json") }
 
@@ -93,7 +98,7 @@ func (c *runCommand) Run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	store, err := cache.Open(cache.Config{Dir: filepath.Join(c.Data, "store"), MaxBytes: c.MaxBytes, Small: true}, log)
+	store, err := cache.Open(cache.Config{Dir: filepath.Join(c.Data, "store"), MaxBytes: c.MaxBytes, Small: true, ScrubPeriod: scrubPeriod}, log)
 	if err != nil {
 		return err
 	}
