@@ -12,7 +12,7 @@ import (
 func TestVeryManyObjects(t *testing.T) {
 	l := newLAN(t, 51, 3, nil)
 	l.loss, l.feedback = 0.1, 0.1
-	const count = 1500
+	const count = 700
 	l.sender.oldest, l.sender.next, l.sender.pass.Object = 65000, 65000, 65000
 	for i := range count {
 		l.add(t, (i+6)%7*700)

@@ -18,10 +18,11 @@ const (
 type nackState struct {
 	phase nackPhase
 	until time.Time
-	upTo  Position // the NACK was about blocks before this one
-	since Position // what is asked for was missing before this one when the backoff began
-	peak  float64  // what others asked for of a block of late, as a fraction of it
-	out   [][]byte // requests to be sent
+	asked time.Time // when the hold-off began
+	upTo  Position  // the NACK was about blocks before this one
+	since Position  // what is asked for was missing before this one when the backoff began
+	peak  float64   // what others asked for of a block of late, as a fraction of it
+	out   [][]byte  // requests to be sent
 }
 
 // due is when pollNack has something to do, zero if it has not.
@@ -38,6 +39,14 @@ func (n *nackState) due() time.Time {
 // rewind is called when the sender goes back: repairs have begun.
 func (n *nackState) rewind(at Position) {
 	if n.phase == nackHoldoff && len(n.out) == 0 && at.Before(n.upTo) {
+		n.phase = nackIdle
+	}
+}
+
+// idle is called when the sender says that it has nothing to send. If that is
+// later than a round trip time after the NACK, the NACK or its answer was lost.
+func (n *nackState) idle(now time.Time, grtt time.Duration) {
+	if n.phase == nackHoldoff && len(n.out) == 0 && now.Sub(n.asked) > grtt {
 		n.phase = nackIdle
 	}
 }
@@ -73,7 +82,7 @@ func (s *source) backOff(now time.Time) {
 func (s *source) holdOff(now time.Time) {
 	n := &s.nack
 	n.phase, n.upTo = nackHoldoff, s.limit
-	n.until = now.Add(s.hold())
+	n.asked, n.until = now, now.Add(s.hold())
 	n.peak *= 0.9
 }
 

@@ -221,6 +221,9 @@ func (s *source) handleFlush(now time.Time, m *Flush) {
 		return
 	}
 	at := Position{Object: m.Object, Block: m.Block}
+	if !at.Before(s.position) {
+		s.nack.idle(now, s.grtt)
+	}
 	s.moved, s.position = true, at
 	s.limit = Position{Object: m.Object, Block: m.Block + 1}
 	s.trigger(now)

@@ -65,12 +65,12 @@ func TestTFMCC(t *testing.T) {
 	for _, h := range l.hosts {
 		h.r.cfg.Accept = func(Offer) (Sink, error) { return nowhere{}, nil }
 	}
-	l.follow(2 * time.Second)
-	slow := l.follow(5 * time.Second)
+	l.follow(time.Second)
+	slow := l.follow(2 * time.Second)
 	clr := l.sender.tfmcc.clr.node
 	l.hosts[1].from = l.now.Add(time.Hour) // it is gone
-	l.follow(6 * time.Second)
-	fast := l.follow(5 * time.Second)
+	l.follow(2 * time.Second)
+	fast := l.follow(time.Second)
 	t.Logf("at a bottleneck of 2 MB/s: %.2f MB/s, CLR %d; of 10 MB/s: %.2f MB/s, CLR %d; %d ACKs",
 		slow/1e6, clr, fast/1e6, l.sender.tfmcc.clr.node, l.sender.Stats().Acks)
 	if clr != 1002 || slow < 0.8e6 || slow > 2.4e6 {
@@ -85,7 +85,7 @@ func TestTFMCC(t *testing.T) {
 // without one the rate is soon that of the config.
 func TestTFMCCTransfer(t *testing.T) {
 	l := congested(t, 10e6, 2e6, 10e6)
-	id, content := l.add(t, 8<<20)
+	id, content := l.add(t, 3<<20)
 	start := l.now
 	l.run(t, time.Minute, func() bool { l.rate = float64(l.sender.Rate()); return l.complete(1)() })
 	l.same(t, id, content)
@@ -95,10 +95,10 @@ func TestTFMCCTransfer(t *testing.T) {
 		t.Errorf("wire %.3f in %.2f s", wire, took)
 	}
 	free := congested(t, 100e6, 100e6)
-	free.add(t, 64<<20)
-	free.follow(time.Second)
+	free.add(t, 32<<20)
+	free.follow(600 * time.Millisecond)
 	if r := free.sender.Rate(); r != 50e6 {
-		t.Errorf("rate %d after a second without loss", r)
+		t.Errorf("rate %d after 0.6 s without loss", r)
 	}
 }
 
@@ -106,7 +106,7 @@ func TestTFMCCTransfer(t *testing.T) {
 func TestTFMCCWithoutReports(t *testing.T) {
 	l := congested(t, 10e6)
 	l.add(t, 32<<20)
-	l.follow(2 * time.Second)
+	l.follow(time.Second)
 	before := l.sender.Rate()
 	l.feedback = 1
 	l.follow(5 * time.Second)
