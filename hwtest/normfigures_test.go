@@ -67,7 +67,7 @@ func (row wireRow) run(t *testing.T, file string, programs []*caster) {
 		return lab.LinkConfig{ToHost: lab.Path{Loss: loss}}
 	}, needs...)
 	for _, p := range programs {
-		c := cast{caster: p, lan: l, file: file, mbit: row.mbit, interleave: row.interleave, receivers: row.receivers, timeout: 2 * time.Minute}
+		c := cast{caster: p, lan: l, file: file, mbit: row.mbit, interleave: row.interleave, receivers: row.receivers, timeout: patience(t, file, row.mbit)}
 		out := c.run(t, row.name)
 		record(t, out)
 		if !p.own() {
@@ -84,6 +84,11 @@ func (row wireRow) run(t *testing.T, file string, programs []*caster) {
 	}
 }
 
+// patience is how long a cast may take: some times as long as its bytes do.
+func patience(t *testing.T, file string, mbit int) time.Duration {
+	return 15*time.Second + 4*time.Duration(fileSize(t, file)*8)*time.Microsecond/time.Duration(mbit)
+}
+
 // TestNormTime: 100 MiB to one receiver at 200 Mbit/s with 5 % loss takes what
 // its bytes take on the wire, and the tail after the first pass is short.
 func TestNormTime(t *testing.T) {
@@ -94,7 +99,7 @@ func TestNormTime(t *testing.T) {
 	file := contents(t, size)[0]
 	l := newNormLAN(t, 1, func(int) lab.LinkConfig { return lossy(0.05) })
 	for _, p := range append([]*caster{cisternOn(t, "asm ipv4", "239.77.3.1:6202", best)}, foreign(t)...) {
-		c := cast{caster: p, lan: l, file: file, mbit: 200, receivers: 1, timeout: 2 * time.Minute}
+		c := cast{caster: p, lan: l, file: file, mbit: 200, receivers: 1, timeout: patience(t, file, 200)}
 		out := c.run(t, "time/1 receiver, 5 %")
 		record(t, out)
 		if !p.own() {
@@ -131,7 +136,7 @@ func TestNormScale(t *testing.T) {
 			t.Run(name, func(t *testing.T) {
 				l := newNormLAN(t, n, func(int) lab.LinkConfig { return lossy(loss) })
 				c := cast{
-					caster: cisternOn(t, "ssm ipv4", "232.77.3.1:6201", best), lan: l, file: file, mbit: 60, receivers: n, timeout: time.Minute,
+					caster: cisternOn(t, "ssm ipv4", "232.77.3.1:6201", best), lan: l, file: file, mbit: 60, receivers: n, timeout: patience(t, file, 60),
 				}
 				out := c.run(t, name)
 				record(t, out)
@@ -181,7 +186,7 @@ func TestNormCPU(t *testing.T) {
 	costs := map[string]outcome{}
 	for range rounds { // the cheapest of some: neighbours only add
 		for _, p := range append([]*caster{cisternOn(t, "asm ipv4", "239.77.3.1:6202", best)}, foreign(t)...) {
-			c := cast{caster: p, lan: l, file: file, mbit: 200, receivers: 1, timeout: 2 * time.Minute}
+			c := cast{caster: p, lan: l, file: file, mbit: 200, receivers: 1, timeout: patience(t, file, 200)}
 			out := c.run(t, "CPU/1 receiver, 0 %")
 			record(t, out)
 			if out.Whole != 1 {

@@ -76,7 +76,7 @@ func newNormLAN(t *testing.T, n int, cfg func(i int) lab.LinkConfig, needs ...la
 	l := &normLAN{lab: lab.Test(t, needs...)}
 	l.sw = l.lab.Switch("lan", lab.SwitchConfig{Prefixes: []string{"10.0.0.0/24", "fd00::/64"}, Snooping: true, Querier: true})
 	l.sender = l.lab.Host("sender")
-	l.uplink = l.sender.Join(l.sw, lab.LinkConfig{})
+	l.uplink = l.sender.Join(l.sw, lab.LinkConfig{Offloads: cfg(0).Offloads})
 	for i := range n {
 		h := l.lab.Host(fmt.Sprintf("receiver%d", i+1))
 		l.links = append(l.links, h.Join(l.sw, cfg(i)))

@@ -108,7 +108,7 @@ func foreign(t *testing.T) []*caster {
 		name: "udpcast",
 		send: func(c cast) []string {
 			return []string{
-				"udp-sender", "--nokbd", "--no-progress", "--interface", c.lan.uplink.Interface(), "--portbase", "9000", "--mcast-data-address", "239.77.6.1",
+				"udp-sender", "--nokbd", "--no-progress", "--full-duplex", "--broadcast", "--interface", c.lan.uplink.Interface(), "--portbase", "9000",
 				"--min-receivers", strconv.Itoa(c.receivers), "--max-bitrate", fmt.Sprintf("%dm", c.mbit), "--blocksize", "1400", "--file", c.file,
 			}
 		},
