@@ -161,10 +161,17 @@ func blockEnd(size int64) int64 {
 
 // Layer makes the proof of a whole blob of size bytes from its sidecar. The error
 // wraps ErrMissing or ErrDamaged if a slot is not there or not sound.
-func (b *Blob) Layer(size int64) (*content.Layer, error) {
+func (b *Blob) Layer(size int64) (*content.Layer, error) { return b.LayerWith(size, -1, nil) }
+
+// LayerWith is Layer with leaves in the place of what slot with says: so an owner
+// can prove a slot before it is put.
+func (b *Blob) LayerWith(size, with int64, leaves []content.Hash) (*content.Layer, error) {
 	l := &content.Layer{Size: size}
 	for i := range content.Blocks(size) {
-		leaves, err := b.slot(i)
+		leaves, err := leaves, error(nil)
+		if i != with {
+			leaves, err = b.slot(i)
+		}
 		if err == nil && int64(len(leaves)) != content.Leaves(content.Block(i, size).Len()) {
 			err = fmt.Errorf("slot of block %d has %d leaves: %w", i, len(leaves), ErrDamaged)
 		}
