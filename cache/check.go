@@ -25,17 +25,16 @@ func (s *Store) SetRepairer(r Repairer) {
 	s.repairer = r
 }
 
-// isChecked reports whether a range of a complete object was hashed since the
-// start.
+// isChecked reports whether a range of an object was hashed since the start.
 func (s *Store) isChecked(num uint64, r content.Range) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	e, ok := s.objects[num]
-	if !ok || e.is(isChecked) { // an object that is gone is read to the end of what its readers have
-		return true
+	if !ok {
+		return false
 	}
 	set := s.checked[num]
-	return set != nil && set.Covers(r)
+	return e.is(isChecked) || set != nil && set.Covers(r)
 }
 
 // noteChecked says that a range was hashed and is right.
@@ -127,25 +126,30 @@ func (s *Store) inspect(e *entry, block content.Range) error {
 // proofOf makes an object's layer from its sidecar; nil if that does not add up
 // to its identity.
 func (s *Store) proofOf(b *disk.Blob, e *entry) *content.Layer {
-	r := s.books.record(e.num())
-	if r == nil {
-		return nil
-	}
 	l, err := b.Layer(e.size)
-	if err != nil || l.Check(r.ID) != nil {
+	if err != nil || !s.isLayerOf(l, e) {
 		return nil
 	}
 	return l
 }
 
+// isLayerOf reports whether a layer adds up to an object's identity.
+func (s *Store) isLayerOf(l *content.Layer, e *entry) bool {
+	r := s.books.record(e.num())
+	return r != nil && l.Check(r.ID) == nil
+}
+
 // mendSlot takes the hashes of a block from the body and keeps them if the
-// whole then adds up to the object's identity.
+// whole adds up to the object's identity with them. Nothing is put before that:
+// a slot made of damaged bytes would vouch for them.
 func (s *Store) mendSlot(b *disk.Blob, e *entry, block content.Range) bool {
+	i := block.Off / content.BlockSize
 	leaves, err := b.HashBlock(block)
-	if err != nil || b.PutSlot(block.Off/content.BlockSize, leaves) != nil {
+	if err != nil {
 		return false
 	}
-	return s.proofOf(b, e) != nil && b.SyncTree() == nil
+	l, err := b.LayerWith(e.size, i, leaves)
+	return err == nil && s.isLayerOf(l, e) && b.PutSlot(i, leaves) == nil && b.SyncTree() == nil
 }
 
 // breakBlock says that a block of a complete object is missing. The proof of
@@ -218,13 +222,6 @@ func (s *Store) repair(f *Fill, by Repairer) {
 	}
 	f.Start(sources...) // without a source it ends, and keeps what it has
 	<-f.Done()
-	if f.Err() == nil {
-		s.mu.Lock()
-		s.counts.Repaired++
-		delete(s.proofs, f.num)
-		s.mu.Unlock()
-		s.log.Info("repaired an object", "object", f.num, "title", f.title)
-	}
 }
 
 // vet checks the blocks of a resumed fill that were durable when it began, before
@@ -234,15 +231,17 @@ func (f *Fill) vet(block content.Range) error {
 	if b == nil {
 		return nil
 	}
+	f.vetting.Lock() // or the second to find damage takes back what has come again
+	defer f.vetting.Unlock()
+	if _, doubted := f.doubted(block.Off); !doubted { // somebody else was first, and may have closed the body
+		return nil
+	}
 	i := block.Off / content.BlockSize
 	err := b.Check(i, blockEnd(f.Size()))
-	f.mu.Lock()
 	if err == nil {
+		f.mu.Lock()
+		defer f.mu.Unlock()
 		f.unchecked.Remove(block)
-	}
-	doubted := f.unchecked.From(block.Off) > block.Off
-	f.mu.Unlock()
-	if !doubted { // by now: somebody else may have checked it, and closed the body
 		return nil
 	}
 	if !errors.Is(err, disk.ErrDamaged) && !errors.Is(err, disk.ErrMissing) && !errors.Is(err, disk.ErrDiffers) {

@@ -58,10 +58,10 @@ func kindOf(source string) string {
 	return kind
 }
 
-// gained is what this fill has brought, beside those before it.
+// gained is what this fill has brought, beside what was here when it began.
 func (f *Fill) gained() map[string]int64 {
 	sums := f.from()
-	for source, n := range f.before {
+	for source, n := range f.base {
 		if sums[source] -= n; sums[source] <= 0 {
 			delete(sums, source)
 		}

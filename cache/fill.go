@@ -38,6 +38,8 @@ type Fill struct {
 	// It is taken before Store.mu and Fill.mu, never after.
 	writing sync.RWMutex
 
+	vetting sync.Mutex // one block at a time; taken before mu
+
 	// mu guards what follows.
 	mu        sync.Mutex
 	started   bool
@@ -59,6 +61,7 @@ type Fill struct {
 	views     map[*view]struct{} // where readers are
 	brought   map[string]*content.Ranges
 	before    map[string]int64 // what Sources brought to earlier fills of the object
+	base      map[string]int64 // what is here of that
 	sources   []content.Source // that have not been asked yet
 	taps      sync.WaitGroup
 	running   int
@@ -98,8 +101,12 @@ func newFill(s *Store, e *entry, r *record, b *disk.Blob, layer *content.Layer, 
 	}
 	f.unchecked = slices.Clone(have)
 	for _, p := range r.Parts {
-		f.credit(p.Source).Add(p.Range)
+		ranges := f.credit(p.Source)
+		for _, left := range have.Within(p.Range) { // the rest was not durable, or is damaged
+			ranges.Add(left)
+		}
 	}
+	f.base = f.counts()
 	f.ctx, f.cancel = context.WithCancelCause(s.ctx)
 	return f
 }

@@ -214,6 +214,7 @@ func (s *Store) complete(f *Fill, root content.Hash, size int64) error {
 	defer s.mu.Unlock()
 	s.resize(e, size, size)
 	s.countFilled(f)
+	mended := !r.ID.IsZero()
 	r = r.clone()
 	r.ID, r.Promised, r.From, r.Parts = id, content.ID{}, f.from(), f.parts()
 	s.change(e, func() {
@@ -221,6 +222,11 @@ func (s *Store) complete(f *Fill, root content.Hash, size int64) error {
 		delete(s.active, f.num)
 	})
 	delete(s.checked, f.num)
+	delete(s.proofs, f.num)
+	if mended {
+		s.counts.Repaired++
+		s.log.Info("repaired an object", "object", f.num, "title", f.title)
+	}
 	ed := s.books.edit()
 	if twinned && e.is(isPublic) && size > 0 {
 		f.moved(twin)

@@ -10,6 +10,7 @@ import (
 	"sync"
 
 	"github.com/cistern-edge/cistern/cache/content"
+	"github.com/cistern-edge/cistern/cache/disk"
 )
 
 // Reader reads one object, while it is being filled or after. It has a
@@ -23,10 +24,14 @@ type Reader struct {
 	mem   []byte // the whole body of a small object
 	fill  *Fill  // nil if the object was complete
 	view  view
+	// blob checks what was not checked yet when the reader was opened, also when
+	// the object has been evicted since; nil if all was.
+	blob *disk.Blob
 
 	// mu guards what follows.
-	mu   sync.Mutex
-	file *os.File // nil while the bytes are in memory
+	mu     sync.Mutex
+	file   *os.File       // nil while the bytes are in memory
+	proved content.Ranges // by blob, since the object is gone
 }
 
 // Read opens a reader on an object that is complete or being filled. The error
@@ -64,9 +69,15 @@ func (s *Store) newReader(e *entry) (*Reader, error) {
 	}
 	v := s.volumeOf(e)
 	if r.file, err = v.OpenBody(e.num()); err == nil {
-		if err = wantSize(r.file, e.size); err == nil {
-			return r, nil
+		err = wantSize(r.file, e.size)
+	}
+	if err == nil && !e.is(isChecked) {
+		if r.blob, err = v.Open(e.num()); err != nil {
+			err = errors.Join(err, r.file.Close())
 		}
+	}
+	if err == nil {
+		return r, nil
 	}
 	err = fmt.Errorf("read object %d: %w", e.num(), err)
 	v.suspect(err)
@@ -126,10 +137,14 @@ func (r *Reader) Close() error {
 	if r.fill != nil {
 		r.fill.leave(&r.view)
 	}
-	if r.file == nil {
-		return nil
+	var errs [2]error
+	if r.file != nil {
+		errs[0] = r.file.Close()
 	}
-	return r.file.Close()
+	if r.blob != nil {
+		errs[1] = r.blob.Close()
+	}
+	return errors.Join(errs[:]...)
 }
 
 // Bytes gives the whole body if the object is small and complete: it must not be
@@ -167,9 +182,9 @@ func (r *Reader) Wait(ctx context.Context, off int64) (end int64, err error) {
 		return r.size, nil
 	}
 	block := content.Block(off/content.BlockSize, r.size)
-	fill, err := r.store.checkBlock(r.num, block)
+	fill, err := r.check(block)
 	if err != nil {
-		return off, fmt.Errorf("read object %d: %w", r.num, err)
+		return off, err
 	}
 	if fill == nil {
 		return block.End, nil
@@ -178,6 +193,33 @@ func (r *Reader) Wait(ctx context.Context, off int64) (end int64, err error) {
 	r.view = view{pos: off, ahead: content.BlockSize}
 	fill.enter(&r.view)
 	return r.fill.wait(ctx, &r.view, off)
+}
+
+// check makes sure that a block is what came in, or gives the fill that brings it
+// again. Of an object that is gone it can be checked still, but not mended.
+func (r *Reader) check(block content.Range) (*Fill, error) {
+	fill, err := r.store.checkBlock(r.num, block)
+	if errors.Is(err, ErrNotFound) && r.proves(block) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read object %d: %w", r.num, err)
+	}
+	return fill, nil
+}
+
+// proves checks a block by what the reader has itself.
+func (r *Reader) proves(block content.Range) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.blob == nil || r.proved.Covers(block) {
+		return true
+	}
+	if r.blob.Check(block.Off/content.BlockSize, r.size) != nil {
+		return false
+	}
+	r.proved.Add(block)
+	return true
 }
 
 // WriteRange sends the bytes of rng to w as they become readable, and returns
@@ -271,12 +313,12 @@ func (r *Reader) ReadAt(p []byte, off int64) (int, error) {
 	}
 	want := content.Range{Off: off, End: min(off+int64(len(p)), r.size)}
 	for i := want.Off / content.BlockSize; i*content.BlockSize < want.End; i++ {
-		fill, err := r.store.checkBlock(r.num, content.Block(i, r.size))
-		if err == nil && fill != nil {
-			err = ErrIncomplete
-		}
+		fill, err := r.check(content.Block(i, r.size))
 		if err != nil {
-			return 0, fmt.Errorf("read object %d: %w", r.num, err)
+			return 0, err
+		}
+		if fill != nil {
+			return 0, fmt.Errorf("read object %d: %w", r.num, ErrIncomplete)
 		}
 	}
 	return r.file.ReadAt(p, off)

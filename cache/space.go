@@ -211,6 +211,7 @@ func (s *Store) forgetEntry(e *entry) {
 	delete(s.stale, num)
 	delete(s.cards, num)
 	delete(s.checked, num)
+	delete(s.proofs, num)
 	s.bodies.drop(num)
 }
 
