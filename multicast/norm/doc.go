@@ -16,5 +16,5 @@
 // would make it allocate before it has checked a limit of its Config.
 //
 // Start reading at [Sender.Poll] and [Receiver.Handle]; the messages are in
-// message.go, command.go and feedback.go.
+// header.go, data.go, command.go and feedback.go; TFMCC is in sender_tfmcc.go.
 package norm
