@@ -76,12 +76,39 @@ func (row wireRow) run(t *testing.T, file string, programs []*caster) {
 		if out.Whole != out.Receivers {
 			t.Errorf("%s: %d of %d receivers have the file", p.name, out.Whole, out.Receivers)
 		}
-		bound := row.bound
+		bound := row.bound + leeway()
 		if !p.group.Addr().Is4() { // each packet has 20 bytes more
 			bound += 20.0 / 1400 * bound / 1.0529
 		}
 		figure(t, fmt.Sprintf("norm wire: %s, %s, %d MiB at %d Mbit/s", row.name, p.name, fileSize(t, file)>>20, row.mbit), out.Wire, bound, "files")
 	}
+}
+
+// timedFigure is figure for what the machine's other work changes: it is held to
+// its bound in make soak alone.
+func timedFigure(t *testing.T, name string, value, bound float64, unit string) {
+	t.Helper()
+	if soak() {
+		figure(t, name, value, bound, unit)
+		return
+	}
+	t.Logf("%s: %.4g %s (at full size at most %.4g)", name, value, unit, bound)
+}
+
+// leeway is for the luck of the few packets of a reduced run.
+func leeway() float64 {
+	if soak() {
+		return 0
+	}
+	return 0.02
+}
+
+// beside is the programs to measure a timed figure beside, in make soak.
+func beside(t *testing.T, own *caster) []*caster {
+	if !soak() {
+		return []*caster{own}
+	}
+	return append([]*caster{own}, foreign(t)...)
 }
 
 // patience is how long a cast may take: some times as long as its bytes do.
@@ -98,7 +125,7 @@ func TestNormTime(t *testing.T) {
 	}
 	file := contents(t, size)[0]
 	l := newNormLAN(t, 1, func(int) lab.LinkConfig { return lossy(0.05) })
-	for _, p := range append([]*caster{cisternOn(t, "asm ipv4", "239.77.3.1:6202", best)}, foreign(t)...) {
+	for _, p := range beside(t, cisternOn(t, "asm ipv4", "239.77.3.1:6202", best)) {
 		c := cast{caster: p, lan: l, file: file, mbit: 200, receivers: 1, timeout: patience(t, file, 200)}
 		out := c.run(t, "time/1 receiver, 5 %")
 		record(t, out)
@@ -109,8 +136,8 @@ func TestNormTime(t *testing.T) {
 			t.Error("the receiver has not got the file")
 		}
 		ideal := out.Wire * float64(size) * 8 / 200e6
-		figure(t, "norm time: 1 receiver, 5 %, 200 Mbit/s, over wire bytes / rate", out.Seconds/ideal, 1.05, "times")
-		figure(t, "norm time: tail after the first pass", out.Tail, 0.3, "s")
+		timedFigure(t, "norm time: 1 receiver, 5 %, 200 Mbit/s, over wire bytes / rate", out.Seconds/ideal, 1.05, "times")
+		timedFigure(t, "norm time: tail after the first pass", out.Tail, 0.3, "s")
 	}
 }
 
@@ -128,7 +155,7 @@ func TestNormScale(t *testing.T) {
 			if n > most {
 				continue
 			}
-			bound := map[int]float64{1: 1.108, 8: 1.14, 32: 1.16}[n]
+			bound := map[int]float64{1: 1.108, 8: 1.14, 32: 1.16}[n] + leeway()
 			if loss == 0 {
 				bound = least * 1.01
 			}
@@ -185,7 +212,7 @@ func TestNormCPU(t *testing.T) {
 	l := newNormLAN(t, 1, func(int) lab.LinkConfig { return lab.LinkConfig{Offloads: true} })
 	costs := map[string]outcome{}
 	for range rounds { // the cheapest of some: neighbours only add
-		for _, p := range append([]*caster{cisternOn(t, "asm ipv4", "239.77.3.1:6202", best)}, foreign(t)...) {
+		for _, p := range beside(t, cisternOn(t, "asm ipv4", "239.77.3.1:6202", best)) {
 			c := cast{caster: p, lan: l, file: file, mbit: 200, receivers: 1, timeout: patience(t, file, 200)}
 			out := c.run(t, "CPU/1 receiver, 0 %")
 			record(t, out)
@@ -199,8 +226,11 @@ func TestNormCPU(t *testing.T) {
 		}
 	}
 	own := costs["cistern asm ipv4"]
-	figure(t, "norm CPU: sender", own.Sender, 3, "CPU-s/GB")
-	figure(t, "norm CPU: receiver", own.Receiver, 4, "CPU-s/GB")
-	figure(t, "norm CPU: sender over libnorm's", own.Sender/costs["libnorm"].Sender, 0.15, "times")
-	figure(t, "norm CPU: receiver over UFTP's", own.Receiver/costs["uftp"].Receiver, 0.5, "times")
+	timedFigure(t, "norm CPU: sender", own.Sender, 3, "CPU-s/GB")
+	timedFigure(t, "norm CPU: receiver", own.Receiver, 4, "CPU-s/GB")
+	if !soak() {
+		return
+	}
+	timedFigure(t, "norm CPU: sender over libnorm's", own.Sender/costs["libnorm"].Sender, 0.15, "times")
+	timedFigure(t, "norm CPU: receiver over UFTP's", own.Receiver/costs["uftp"].Receiver, 0.5, "times")
 }
