@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/cistern-edge/cistern/cache/content"
+	"github.com/cistern-edge/cistern/cache/httpcache"
 )
 
 const (
@@ -282,4 +283,21 @@ func Ranges(client *http.Client, url, name string) content.Source {
 		return askPart(client.Do, req, rng, nil)
 	}
 	return s
+}
+
+// Ranges is a Source that brings what a sink misses of the answer to req whose
+// head was stored, by ranges and nothing beyond them. A strong validator holds
+// the origin to that very representation; without one the bytes are only as good
+// as the sink's proof. It is for objects of which a part was damaged.
+func (m *Mirrors) Ranges(req *http.Request, stored *httpcache.Response) content.Source {
+	if httpcache.IfRange(stored) == "" {
+		stored = nil
+	}
+	return &source{
+		name: "origin " + req.URL.Hostname(), size: content.UnknownSize, idle: m.cfg.IdleTimeout, workers: 1,
+		fetch: func(ctx context.Context, rng content.Range) (*part, error) {
+			m.ranges.Add(1)
+			return askPart(m.send, req.Clone(ctx), rng, stored)
+		},
+	}
 }
