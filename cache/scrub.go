@@ -25,6 +25,10 @@ type ScrubReport struct {
 // leastScrub is how fast the scrub goes at least, in bytes a second.
 const leastScrub = 1 << 20
 
+// mendPatience is how long the scrub waits for a repair before it goes on with
+// the next object: a swarm may be without seeds for days.
+const mendPatience = time.Minute
+
 // Scrub reads every complete body from the disk once and checks it. What is
 // damaged is fetched again. perSecond bounds the bytes read in a second; 0 is no
 // bound.
@@ -96,6 +100,7 @@ func (s *Store) scrubObject(ctx context.Context, num uint64, limit *rate.Limiter
 			if f, err := s.mend(num); err == nil {
 				select {
 				case <-f.Done():
+				case <-time.After(mendPatience):
 				case <-ctx.Done():
 				}
 			}
