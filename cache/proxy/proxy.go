@@ -23,8 +23,7 @@ import (
 	"github.com/cistern-edge/cistern/cache/httpcache"
 )
 
-// Upstream is the way in: origin.Mirrors in the box, multicast.Member in an
-// agent.
+// Upstream is the way in: origin.Mirrors in the box; an agent's asks its box.
 type Upstream interface {
 	// Open sends a request of any method and returns the head of the answer and
 	// the ways to its body. ctx lives as long as the body is wanted.
@@ -33,6 +32,9 @@ type Upstream interface {
 	// bytes from off on are missing. An Offer with status 206 brings the rest of
 	// that very representation; any other is a new answer, as from Open.
 	Resume(ctx context.Context, req *http.Request, stored *httpcache.Response, off int64) (*content.Offer, error)
+	// Ranges brings what a sink with a proof misses of the answer to req whose
+	// head was stored, and nothing beyond it.
+	Ranges(req *http.Request, stored *httpcache.Response) content.Source
 }
 
 // Torrents makes torrents of stored objects: peering.Swarm.

@@ -10,6 +10,7 @@ import (
 	"net/url"
 	"time"
 
+	"github.com/cistern-edge/cistern/cache"
 	"github.com/cistern-edge/cistern/cache/content"
 	"github.com/cistern-edge/cistern/cache/httpcache"
 	"github.com/cistern-edge/cistern/cache/origin"
@@ -100,6 +101,26 @@ func (b *box) Resume(ctx context.Context, req *http.Request, stored *httpcache.R
 	}
 	offer.Status = http.StatusPartialContent
 	return offer, nil
+}
+
+// Ranges implements proxy.Upstream.
+func (b *box) Ranges(req *http.Request, stored *httpcache.Response) content.Source {
+	return b.plain.Ranges(req, stored)
+}
+
+// repairs brings again what was damaged: from the box's object, else through the
+// box's proxy. It implements cache.Repairer.
+type repairs struct {
+	box    *box
+	server cache.Repairer
+}
+
+func (r repairs) Repair(ctx context.Context, info cache.Info) ([]content.Source, error) {
+	sources, err := r.server.Repair(ctx, info)
+	if info.Public && !info.ID.IsZero() {
+		sources = append([]content.Source{r.box.source(info.ID)}, sources...)
+	}
+	return sources, err
 }
 
 // openObject finds what is asked for by identity or by the name of a torrent's

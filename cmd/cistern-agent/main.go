@@ -125,6 +125,8 @@ func (c *runCommand) Run(ctx context.Context) error {
 		return err
 	}
 
+	store.SetRepairer(repairs{box, server})
+
 	// Everything above only builds. Everything below touches the machine.
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return store.Run(ctx) })
