@@ -97,6 +97,9 @@ func (f *file) Fill(ctx context.Context, sink content.Sink) error {
 			sink.Release(r)
 		}
 	}()
+	look := time.NewTicker(time.Second)
+	defer look.Stop()
+	others := 0 // looks in a row that found nothing missing
 	for f.missing.Load() > 0 {
 		wanted := sink.Wanted()
 		if len(claims) >= maxClaims {
@@ -114,7 +117,16 @@ func (f *file) Fill(ctx context.Context, sink content.Sink) error {
 			}
 		case <-f.news:
 			claims = release(sink, claims)
+		case <-look.C:
+			if len(sink.Missing()) > 0 {
+				others = 0
+			} else if others++; others > 1 { // it was not the client that brought it
+				return nil
+			}
 		}
+	}
+	if len(sink.Missing()) > 0 { // what was here has turned out damaged meanwhile
+		return cache.ErrIncomplete
 	}
 	return nil
 }
@@ -194,6 +206,16 @@ func (f *file) readAt(p []byte, off int64) (int, error) {
 		return f.sink.ReadAt(p, off)
 	}
 	f.gate.RUnlock()
+	return f.serveAt(p, off)
+}
+
+// serveAt reads bytes for a peer: only what is accepted and, after a start, was
+// checked again.
+func (f *file) serveAt(p []byte, off int64) (int, error) {
+	if f.pad {
+		clear(p)
+		return len(p), nil
+	}
 	r, err := f.open()
 	if err != nil {
 		return 0, err

@@ -16,6 +16,7 @@ import (
 
 	g "github.com/anacrolix/generics"
 
+	"github.com/cistern-edge/cistern/cache"
 	"github.com/cistern-edge/cistern/cache/content"
 )
 
@@ -84,6 +85,13 @@ func (sh *share) run() {
 	}
 	switch {
 	case sh.ctx.Err() != nil:
+	case errors.Is(err, errOthers), errors.Is(err, cache.ErrIncomplete):
+		sh.swarm.work.Go(func() {
+			if sh.pause(rejoinAfter) {
+				sh.swarm.rejoin(sh)
+			}
+		})
+		<-sh.ctx.Done()
 	case err != nil:
 		sh.fail(err)
 	default:
@@ -141,10 +149,12 @@ func (sh *share) fetch() error {
 			continue
 		}
 		f.want = sh.hurry(f)
-		if !f.fill.Start(f) {
-			return fmt.Errorf("file %s is being filled by somebody else", f.name)
+		if f.mine = f.fill.Start(f); f.mine || f.fill.Join(f) {
+			continue
 		}
-		f.mine = true
+		if <-f.fill.Done(); f.fill.Err() != nil { // somebody else had begun it
+			return f.fill.Err()
+		}
 	}
 	for _, f := range files {
 		if f.fill == nil {
@@ -186,6 +196,9 @@ func (sh *share) fetch() error {
 		if err := f.fill.Err(); err != nil {
 			return err
 		}
+	}
+	if slices.ContainsFunc(files, func(f *file) bool { return f.fill != nil && f.missing.Load() > 0 }) {
+		return errOthers
 	}
 	return nil
 }

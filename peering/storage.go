@@ -100,7 +100,7 @@ type uploads struct{ *pieces }
 
 func (u uploads) ReadAt(b []byte, off int64) (int, error) {
 	return u.readAt(b, off, func(f *file, b []byte, off int64) (int, error) {
-		n, err := f.readAt(b, off)
+		n, err := f.serveAt(b, off)
 		f.served.Add(int64(n))
 		return n, err
 	})

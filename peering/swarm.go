@@ -53,6 +53,7 @@ type Swarm struct {
 	kick   chan struct{}      // capacity 1: the budget wants dividing again
 	parted chan *torrent.Peer // those that are gone
 	ready  chan struct{}      // closed when the client is up
+	joined chan struct{}      // closed when the torrents that were kept have joined
 	ended  chan struct{}      // closed when Run returns
 
 	work sync.WaitGroup // what the shares run
@@ -87,7 +88,7 @@ func New(cfg Config, store *cache.Store, dial Dial, log *slog.Logger) (*Swarm, e
 	s := &Swarm{
 		cfg: cfg, log: log, store: store, dial: dial,
 		book: newBook(cfg.retryAfter), faults: newFaults(),
-		kick: make(chan struct{}, 1), parted: make(chan *torrent.Peer, maxFaults), ready: make(chan struct{}), ended: make(chan struct{}),
+		kick: make(chan struct{}, 1), parted: make(chan *torrent.Peer, maxFaults), ready: make(chan struct{}), joined: make(chan struct{}), ended: make(chan struct{}),
 		shares: map[string]*share{},
 	}
 	s.budget = newBudget(cfg.MaxConnections, s.rebalance)
@@ -108,6 +109,7 @@ func (s *Swarm) Run(ctx context.Context) error {
 	s.work.Go(func() { s.hasher.run(ctx) })
 	close(s.ready)
 	s.resume()
+	close(s.joined)
 	tick := time.NewTicker(s.cfg.tick)
 	defer tick.Stop()
 	for {
