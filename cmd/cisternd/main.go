@@ -140,6 +140,11 @@ func (c *runCommand) Run(ctx context.Context) error {
 		return err
 	}
 	wants.server = server
+	ways := repairs{server}
+	if swarm != nil {
+		ways = append(ways, swarm)
+	}
+	store.SetRepairer(ways)
 
 	panel, err := admin.New(adminConfig(cfg), log, admin.Parts{
 		Objects: store, Fetcher: fetcher{server}, Swarms: swarmsOf(swarm), Casts: casts{caster, int64(cfg.Multicast.Rate)},

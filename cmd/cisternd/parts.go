@@ -10,6 +10,7 @@ import (
 
 	"github.com/cistern-edge/cistern/admin"
 	"github.com/cistern-edge/cistern/cache"
+	"github.com/cistern-edge/cistern/cache/content"
 	"github.com/cistern-edge/cistern/cache/proxy"
 	"github.com/cistern-edge/cistern/multicast"
 	"github.com/cistern-edge/cistern/multicast/announce"
@@ -61,6 +62,18 @@ func (f fetcher) Fetch(ctx context.Context, address *url.URL) (cache.Info, error
 		return cache.Info{}, fmt.Errorf("%s cannot be kept: %s", address.Redacted(), w.Why)
 	}
 	return w.Info, nil
+}
+
+// repairs are the ways to get again what was damaged: the origins, then the
+// swarm. It implements cache.Repairer.
+type repairs []cache.Repairer
+
+func (r repairs) Repair(ctx context.Context, info cache.Info) (sources []content.Source, err error) {
+	for _, way := range r {
+		more, werr := way.Repair(ctx, info)
+		sources, err = append(sources, more...), errors.Join(err, werr)
+	}
+	return sources, err
 }
 
 // swarms is the swarm as the panel sees it.
