@@ -123,9 +123,9 @@ func foreign(t *testing.T) []*caster {
 }
 
 // timed has the shell tell what CPU time a command took, also one that it is
-// told to end.
+// told to end. It dies with the shell, and so with the test.
 func timed(args []string) []string {
-	const script = `"$@" & p=$!; trap 'kill $p' TERM; wait $p; code=$?; wait $p 2>/dev/null; times >&2; exit $code`
+	const script = `setpriv --pdeathsig KILL -- "$@" & p=$!; trap 'kill $p' TERM; wait $p; code=$?; wait $p 2>/dev/null; times >&2; exit $code`
 	return append([]string{"bash", "-c", script, "timed"}, args...)
 }
 
