@@ -5,17 +5,14 @@ import (
 	"bytes"
 	"context"
 	"crypto/sha256"
-	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/cistern-edge/cistern/cache/content"
@@ -42,194 +39,6 @@ type AuditEntry struct {
 	Title  string `json:"title,omitempty"`
 }
 
-// denials are what must not be here. The list lies on every volume, so that it
-// outlives each of them. Safe for concurrent use.
-type denials struct {
-	dirs []string // of the volumes
-
-	// mu guards what follows.
-	mu    sync.Mutex
-	list  map[string]Denial
-	whole bool // there are digests of whole files
-}
-
-const (
-	deniedFile = "denied.json"
-	auditFile  = "audit.jsonl"
-)
-
-// openDenials reads the lists of all volumes. One that cannot be read stops the
-// start: what was taken down must not come back because of a bad sector.
-func openDenials(dirs []string) (*denials, error) {
-	d := &denials{dirs: dirs, list: map[string]Denial{}}
-	for _, dir := range dirs {
-		text, err := os.ReadFile(filepath.Join(dir, deniedFile))
-		if errors.Is(err, fs.ErrNotExist) {
-			continue
-		}
-		list := map[string]Denial{}
-		if err == nil {
-			err = json.Unmarshal(text, &list)
-		}
-		if err != nil {
-			return nil, fmt.Errorf("read the list of takedowns %s: %w", filepath.Join(dir, deniedFile), err)
-		}
-		for what, denial := range list {
-			if old, ok := d.list[what]; !ok || denial.At.After(old.At) {
-				d.list[what] = denial
-			}
-		}
-	}
-	for what, denial := range d.list {
-		if denial.By == "" { // lifted; the mark outranks older lists
-			continue
-		}
-		d.whole = d.whole || strings.HasPrefix(what, "sha256:")
-	}
-	return d, nil
-}
-
-// normalDenial checks what is to be denied and gives it its usual form.
-func normalDenial(what string) (string, error) {
-	what = strings.TrimSpace(what)
-	kind, hash, _ := strings.Cut(what, ":")
-	switch {
-	case kind == "btih":
-		hash = strings.ToLower(hash)
-		if b, err := hex.DecodeString(hash); err != nil || len(b) != 20 && len(b) != 32 {
-			return "", fmt.Errorf("infohash %q: want 40 or 64 hexadecimal digits", hash)
-		}
-		return "btih:" + hash, nil
-	case kind == "sha256":
-		var h content.Hash
-		if err := h.UnmarshalText([]byte(strings.ToLower(hash))); err != nil {
-			return "", err
-		}
-		return "sha256:" + h.String(), nil
-	}
-	if id, err := content.ParseID(what); err == nil {
-		return id.String(), nil
-	}
-	if err := CheckPattern(what); err != nil {
-		return "", err
-	}
-	if !strings.Contains(what, ".") && !strings.Contains(what, "://") {
-		return "", fmt.Errorf("%q is no URL, pattern of hosts, btih:<infohash>, sha256:<digest> or identity", what)
-	}
-	return what, nil
-}
-
-// check says whether a name or an identity was taken down.
-func (d *denials) check(called string, id content.ID) error {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	for what, denial := range d.list {
-		if denial.By == "" {
-			continue
-		}
-		hit := false
-		switch {
-		case strings.HasPrefix(what, "btih:"):
-			hit = called == what || strings.HasPrefix(called, what+"/")
-		case strings.HasPrefix(what, "sha256:"):
-		default:
-			hit = !id.IsZero() && what == id.String() || Match(what, called)
-		}
-		if hit {
-			return denial.refusal()
-		}
-	}
-	return nil
-}
-
-func (n Denial) refusal() error {
-	return fmt.Errorf("%w: %s, by %s on %s: %s", ErrDenied, n.What, n.By, n.At.Format(time.DateOnly), n.Why)
-}
-
-// checkBody says whether the bytes were taken down. The digest of the whole is
-// made only if somebody asked for one to be kept out.
-func (d *denials) checkBody(id content.ID, body io.Reader) error {
-	if err := d.check("", id); err != nil {
-		return err
-	}
-	d.mu.Lock()
-	whole := d.whole
-	d.mu.Unlock()
-	if !whole {
-		return nil
-	}
-	h := sha256.New()
-	if _, err := io.Copy(h, body); err != nil {
-		return fmt.Errorf("hash the whole: %w", err)
-	}
-	return d.checkSHA256(content.Hash(h.Sum(nil)))
-}
-
-func (d *denials) checkSHA256(sum content.Hash) error {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if denial, ok := d.list["sha256:"+sum.String()]; ok && denial.By != "" {
-		return denial.refusal()
-	}
-	return nil
-}
-
-// set puts a denial on the list of every volume that can be written.
-func (d *denials) set(n Denial) error {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	d.list[n.What] = n
-	d.whole = d.whole || strings.HasPrefix(n.What, "sha256:")
-	text, err := json.MarshalIndent(d.list, "", "  ")
-	if err != nil {
-		return fmt.Errorf("write the list of takedowns: %w", err)
-	}
-	var failed []error
-	for _, dir := range d.dirs {
-		if err := replaceFile(filepath.Join(dir, deniedFile), append(text, '\n')); err != nil {
-			failed = append(failed, fmt.Errorf("write the list of takedowns: %w", err))
-		}
-	}
-	if len(failed) == len(d.dirs) {
-		return errors.Join(failed...)
-	}
-	return nil
-}
-
-// replaceFile writes a file so that a crash leaves the old or the new one.
-func replaceFile(path string, text []byte) error {
-	f, err := os.CreateTemp(filepath.Dir(path), filepath.Base(path)+".*")
-	if err != nil {
-		return err
-	}
-	_, err = f.Write(text)
-	err = errors.Join(err, f.Sync(), f.Close())
-	if err == nil {
-		err = os.Rename(f.Name(), path)
-	}
-	if err != nil {
-		return errors.Join(err, os.Remove(f.Name()))
-	}
-	dir, err := os.Open(filepath.Dir(path))
-	if err != nil {
-		return err
-	}
-	return errors.Join(dir.Sync(), dir.Close())
-}
-
-// audit appends a line, durably.
-func (d *denials) audit(entry AuditEntry) error {
-	f, err := os.OpenFile(filepath.Join(d.dirs[0], auditFile), os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o600)
-	if err != nil {
-		return fmt.Errorf("audit: %w", err)
-	}
-	_, err = f.Write(append(encode(entry), '\n'))
-	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
-		return fmt.Errorf("audit: %w", err)
-	}
-	return nil
-}
-
 // Denied says whether a name ("btih:<infohash>", a URL's cache key) was taken
 // down: the error wraps ErrDenied.
 func (s *Store) Denied(called string) error { return s.denied.check(called, content.ID{}) }
@@ -241,7 +50,7 @@ func (s *Store) Denials() []Denial {
 	var all []Denial
 	for _, n := range s.denied.list {
 		if n.By != "" {
-			all = append(all, n)
+			all = append(all, n.Denial)
 		}
 	}
 	slices.SortFunc(all, func(a, b Denial) int { return b.At.Compare(a.At) })
@@ -260,21 +69,46 @@ func (s *Store) Purge(what, why, by string) ([]Info, error) {
 	if by == "" || why == "" {
 		return nil, errors.New("purge: say who takes it down and why")
 	}
-	n := Denial{What: what, Why: why, By: by, At: time.Now().UTC().Truncate(time.Second)}
-	if err := s.denied.set(n); err != nil {
+	n := Denial{What: what, Why: why, By: by, At: time.Now().UTC()}
+	if err := s.denied.set(listed{n, true}); err != nil {
 		return nil, fmt.Errorf("purge: %w", err)
 	}
 	if err := s.denied.audit(AuditEntry{Denial: n, Action: "denied"}); err != nil {
 		return nil, fmt.Errorf("purge: %w", err)
 	}
-	if strings.HasPrefix(what, "sha256:") {
+	removed, err := s.enforce(n)
+	if err != nil {
+		return removed, fmt.Errorf("purge: %w", err)
+	}
+	return removed, nil
+}
+
+// enforce removes what a denial on the list is of.
+func (s *Store) enforce(n Denial) ([]Info, error) {
+	s.editing.Lock() // whoever did not see the denial has bound its name now
+	//lint:ignore SA2001 nothing is guarded, only waited for
+	s.editing.Unlock()
+	if strings.HasPrefix(n.What, "sha256:") {
 		s.fills.Go(func() { s.searchDigest(n) })
 		return nil, nil
 	}
 	nums := s.matching(func(called string) bool { return s.denied.check(called, content.ID{}) != nil })
-	nums = append(nums, s.having(what)...)
+	nums = append(nums, s.having(n.What)...)
 	slices.Sort(nums)
-	return s.removeDenied(n, slices.Compact(nums))
+	removed, err := s.removeDenied(n, slices.Compact(nums))
+	if err == nil {
+		err = s.denied.settle(n)
+	}
+	return removed, err
+}
+
+// enforcePending goes on with what a crash has cut short.
+func (s *Store) enforcePending() {
+	for _, n := range s.denied.pending() {
+		if _, err := s.enforce(n); err != nil {
+			s.log.Error("failed to take down what was to be", "title", n.What, "err", err)
+		}
+	}
 }
 
 // having lists the objects with an identity, by its text.
@@ -309,7 +143,10 @@ func (s *Store) removeDenied(n Denial, nums []uint64) (removed []Info, err error
 // searchDigest reads every body to find the one with a digest.
 func (s *Store) searchDigest(n Denial) {
 	for _, info := range s.List() {
-		if s.ctx.Err() != nil || !info.Complete {
+		if s.ctx.Err() != nil {
+			return
+		}
+		if !info.Complete {
 			continue
 		}
 		r, err := s.Read(info.Num)
@@ -324,7 +161,11 @@ func (s *Store) searchDigest(n Denial) {
 		}
 		if _, err := s.removeDenied(n, []uint64{info.Num}); err != nil {
 			s.log.Error("failed to take an object down", "object", info.Num, "err", err)
+			return
 		}
+	}
+	if err := s.denied.settle(n); err != nil {
+		s.log.Warn("failed to save the list of takedowns", "err", err)
 	}
 }
 
@@ -338,7 +179,7 @@ func (s *Store) Lift(what, by string) error {
 		return fmt.Errorf("lift %s: %w", what, ErrNotFound)
 	}
 	n := Denial{What: what, At: time.Now().UTC()}
-	if err := s.denied.set(n); err != nil {
+	if err := s.denied.set(listed{Denial: n}); err != nil {
 		return fmt.Errorf("lift: %w", err)
 	}
 	n.By = by
@@ -348,7 +189,7 @@ func (s *Store) Lift(what, by string) error {
 func (s *Store) denialOf(what string) Denial {
 	s.denied.mu.Lock()
 	defer s.denied.mu.Unlock()
-	return s.denied.list[what]
+	return s.denied.list[what].Denial
 }
 
 // Audit gives what was taken down, removed and let back, oldest first.

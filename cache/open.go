@@ -67,7 +67,11 @@ func (s *Store) open() error {
 	if fresh && why != "" {
 		s.log.Warn("made the index anew from what lies beside the bodies", "err", why)
 	}
-	return s.load(fresh)
+	if err := s.load(fresh); err != nil {
+		return err
+	}
+	s.enforcePending()
+	return nil
 }
 
 // openVolumes opens every disk. The first that is well is home: the index is

@@ -143,12 +143,16 @@ func (s *Store) Create(spec Spec, called string, meta []byte) (*Fill, error) {
 	s.editing.Lock()
 	defer s.editing.Unlock()
 	f := newFill(s, e, r, b, spec.Layer, nil)
-	s.books.named(called) // may have to be read from disk: before the lock
+	s.books.named(called)                 // may have to be read from disk: before the lock
+	err = s.denied.check(called, spec.ID) // it may have been taken down meanwhile
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.closed {
+		err = ErrClosed
+	}
+	if err != nil {
 		s.tally(e, -1)
-		return fail(errors.Join(ErrClosed, f.body.close()))
+		return fail(errors.Join(err, f.body.close()))
 	}
 	s.objects[e.num()] = e
 	s.change(e, func() { s.active[e.num()] = f })

@@ -1,0 +1,265 @@
+package cache
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"hash/crc32"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/cistern-edge/cistern/cache/content"
+)
+
+// denials are what must not be here. The list lies on every volume, so that it
+// outlives each of them. Safe for concurrent use.
+type denials struct {
+	dirs []string // of the volumes
+
+	// mu guards what follows.
+	mu    sync.Mutex
+	list  map[string]listed
+	whole bool // there are digests of whole files
+}
+
+// listed is a denial as it is kept.
+type listed struct {
+	Denial
+	// Pending is set until the store was searched for what is denied: a crash may
+	// come between.
+	Pending bool `json:"pending,omitempty"`
+}
+
+// deniedList is the file. A bit that flips in it must not change what is denied.
+type deniedList struct {
+	Sum  uint32          `json:"sum"` // CRC-32C of List
+	List json.RawMessage `json:"list"`
+}
+
+var castagnoli = crc32.MakeTable(crc32.Castagnoli)
+
+const (
+	deniedFile = "denied.json"
+	auditFile  = "audit.jsonl"
+)
+
+// openDenials reads the lists of all volumes. One that cannot be read stops the
+// start: what was taken down must not come back because of a bad sector.
+func openDenials(dirs []string) (*denials, error) {
+	d := &denials{dirs: dirs, list: map[string]listed{}}
+	for _, dir := range dirs {
+		path := filepath.Join(dir, deniedFile)
+		list, err := readDenials(path)
+		if err != nil {
+			return nil, fmt.Errorf("read the list of takedowns %s: %w", path, err)
+		}
+		for what, n := range list {
+			old, ok := d.list[what]
+			if !ok || n.At.After(old.At) {
+				d.list[what] = n
+			} else if n.At.Equal(old.At) && n.Pending {
+				d.list[what] = n
+			}
+		}
+	}
+	for what, n := range d.list {
+		if n.By != "" { // else it was lifted; the mark outranks older lists
+			d.whole = d.whole || strings.HasPrefix(what, "sha256:")
+		}
+	}
+	return d, nil
+}
+
+// readDenials reads one list; none is an empty one.
+func readDenials(path string) (list map[string]listed, err error) {
+	text, err := os.ReadFile(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	var file deniedList
+	if err == nil {
+		err = json.Unmarshal(text, &file)
+	}
+	if err == nil && crc32.Checksum(file.List, castagnoli) != file.Sum {
+		err = errors.New("checksum is wrong")
+	}
+	if err == nil {
+		err = json.Unmarshal(file.List, &list)
+	}
+	return list, err
+}
+
+// normalDenial checks what is to be denied and gives it its usual form.
+func normalDenial(what string) (string, error) {
+	what = strings.TrimSpace(what)
+	kind, hash, _ := strings.Cut(what, ":")
+	switch {
+	case kind == "btih":
+		hash = strings.ToLower(hash)
+		if b, err := hex.DecodeString(hash); err != nil || len(b) != 20 && len(b) != 32 {
+			return "", fmt.Errorf("infohash %q: want 40 or 64 hexadecimal digits", hash)
+		}
+		return "btih:" + hash, nil
+	case kind == "sha256":
+		var h content.Hash
+		if err := h.UnmarshalText([]byte(strings.ToLower(hash))); err != nil {
+			return "", err
+		}
+		return "sha256:" + h.String(), nil
+	}
+	if id, err := content.ParseID(what); err == nil {
+		return id.String(), nil
+	}
+	if err := CheckPattern(what); err != nil {
+		return "", err
+	}
+	if !strings.Contains(what, ".") && !strings.Contains(what, "://") {
+		return "", fmt.Errorf("%q is no URL, pattern of hosts, btih:<infohash>, sha256:<digest> or identity", what)
+	}
+	return what, nil
+}
+
+// check says whether a name or an identity was taken down.
+func (d *denials) check(called string, id content.ID) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for what, denial := range d.list {
+		if denial.By == "" {
+			continue
+		}
+		hit := false
+		switch {
+		case strings.HasPrefix(what, "btih:"):
+			hit = called == what || strings.HasPrefix(called, what+"/")
+		case strings.HasPrefix(what, "sha256:"):
+		default:
+			hit = !id.IsZero() && what == id.String() || Match(what, called)
+		}
+		if hit {
+			return denial.refusal()
+		}
+	}
+	return nil
+}
+
+func (n Denial) refusal() error {
+	return fmt.Errorf("%w: %s, by %s on %s: %s", ErrDenied, n.What, n.By, n.At.Format(time.DateOnly), n.Why)
+}
+
+// checkBody says whether the bytes were taken down. The digest of the whole is
+// made only if somebody asked for one to be kept out.
+func (d *denials) checkBody(id content.ID, body io.Reader) error {
+	if err := d.check("", id); err != nil {
+		return err
+	}
+	d.mu.Lock()
+	whole := d.whole
+	d.mu.Unlock()
+	if !whole {
+		return nil
+	}
+	h := sha256.New()
+	if _, err := io.Copy(h, body); err != nil {
+		return fmt.Errorf("hash the whole: %w", err)
+	}
+	return d.checkSHA256(content.Hash(h.Sum(nil)))
+}
+
+func (d *denials) checkSHA256(sum content.Hash) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if denial, ok := d.list["sha256:"+sum.String()]; ok && denial.By != "" {
+		return denial.refusal()
+	}
+	return nil
+}
+
+// set puts a denial on the list of every volume that can be written.
+func (d *denials) set(n listed) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.list[n.What] = n
+	d.whole = d.whole || strings.HasPrefix(n.What, "sha256:")
+	return d.save()
+}
+
+// settle says that the store was searched for what a denial is of, unless that
+// was lifted or made anew meanwhile.
+func (d *denials) settle(n Denial) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if now := d.list[n.What]; !now.Pending || !now.At.Equal(n.At) {
+		return nil
+	}
+	d.list[n.What] = listed{Denial: n}
+	return d.save()
+}
+
+// pending lists the denials that the store was not searched for.
+func (d *denials) pending() (all []Denial) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for _, n := range d.list {
+		if n.Pending && n.By != "" {
+			all = append(all, n.Denial)
+		}
+	}
+	return all
+}
+
+// save writes the list; d.mu is held.
+func (d *denials) save() error {
+	list := encode(d.list)
+	text := append(encode(deniedList{crc32.Checksum(list, castagnoli), list}), '\n')
+	var failed []error
+	for _, dir := range d.dirs {
+		if err := replaceFile(filepath.Join(dir, deniedFile), text); err != nil {
+			failed = append(failed, fmt.Errorf("write the list of takedowns: %w", err))
+		}
+	}
+	if len(failed) == len(d.dirs) {
+		return errors.Join(failed...)
+	}
+	return nil
+}
+
+// replaceFile writes a file so that a crash leaves the old or the new one.
+func replaceFile(path string, text []byte) error {
+	f, err := os.CreateTemp(filepath.Dir(path), filepath.Base(path)+".*")
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(text)
+	err = errors.Join(err, f.Sync(), f.Close())
+	if err == nil {
+		err = os.Rename(f.Name(), path)
+	}
+	if err != nil {
+		return errors.Join(err, os.Remove(f.Name()))
+	}
+	dir, err := os.Open(filepath.Dir(path))
+	if err != nil {
+		return err
+	}
+	return errors.Join(dir.Sync(), dir.Close())
+}
+
+// audit appends a line, durably.
+func (d *denials) audit(entry AuditEntry) error {
+	f, err := os.OpenFile(filepath.Join(d.dirs[0], auditFile), os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o600)
+	if err != nil {
+		return fmt.Errorf("audit: %w", err)
+	}
+	_, err = f.Write(append(encode(entry), '\n'))
+	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
+		return fmt.Errorf("audit: %w", err)
+	}
+	return nil
+}
