@@ -35,7 +35,8 @@ func (f *Fill) keepFlushing(stopped <-chan struct{}) error {
 }
 
 // flush hashes the blocks that have become whole, syncs the body, and then says
-// in the sidecar that they are durable: data first, then bits.
+// in the sidecar that they are durable: data first, then bits, which are synced
+// too, or a power cut would cost the whole of a long fill.
 func (f *Fill) flush() error {
 	b := f.body.blob.Load()
 	if b == nil {
@@ -73,6 +74,10 @@ func (f *Fill) flush() error {
 			f.volume().suspect(err)
 			return fmt.Errorf("flush %s: %w", f.title, disk.Classify(err))
 		}
+	}
+	if err := b.SyncTree(); err != nil {
+		f.volume().suspect(err)
+		return fmt.Errorf("flush %s: %w", f.title, disk.Classify(err))
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -134,7 +139,7 @@ func (f *Fill) finish() error {
 	if err != nil {
 		return fmt.Errorf("finish %s: %w", f.title, err)
 	}
-	if err := b.SyncTree(); err != nil {
+	if err := b.SyncTree(); err != nil { // the size, if that came last
 		f.volume().suspect(err)
 		return fmt.Errorf("finish %s: %w", f.title, disk.Classify(err))
 	}
