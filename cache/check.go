@@ -82,7 +82,7 @@ func (s *Store) checkBlock(num uint64, block content.Range) (*Fill, error) {
 		s.editing.Lock()
 		defer s.editing.Unlock()
 		if now, ok := s.look(num); ok && now.is(isComplete) {
-			s.forget(num)
+			s.miss(num)
 		}
 		return nil, errors.Join(ErrNotFound, err)
 	}
@@ -180,15 +180,49 @@ func (s *Store) breakBlock(b *disk.Blob, seen *entry, i int64) error {
 	if layer != nil {
 		s.proofs[num] = layer
 	}
+	s.unmakeWhole(e, r)
+	s.mu.Unlock()
+	return b.Forget(i)
+}
+
+// unmakeWhole says that something is missing of an object that was complete;
+// s.editing and s.mu are held.
+func (s *Store) unmakeWhole(e *entry, r *record) {
 	s.change(e, func() { e.set(isComplete|isChecked, false) })
 	ed := s.books.edit()
 	ed.entry(e)
-	if at, ok := s.books.identified(r.ID); ok && at == num {
+	if at, ok := s.books.identified(r.ID); ok && at == e.num() {
 		ed.drop(identityKey(r.ID))
 	}
 	ed.done()
+}
+
+// miss takes note that nothing is left of the body of a complete object. The
+// object stays, to be fetched again, if it is pinned, or small and somebody
+// repairs; else it is forgotten. s.editing is held.
+func (s *Store) miss(num uint64) (stays bool) {
+	r := s.books.record(num)
+	s.mu.Lock()
+	e := s.objects[num]
+	stays = e != nil && r != nil && (e.is(isPinned) || e.is(isSmall) && s.repairer != nil)
+	if stays {
+		delete(s.checked, num)
+		s.bodies.drop(num)
+		e.place, e.here = disk.Place{}, 0
+		s.unmakeWhole(e, r)
+	}
 	s.mu.Unlock()
-	return b.Forget(i)
+	if !stays {
+		s.forget(num)
+	}
+	return stays
+}
+
+// mending gives the fill that brings an object again, if one does.
+func (s *Store) mending(num uint64) *Fill {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.active[num]
 }
 
 // mend fetches again what is missing of an object that was complete, and returns

@@ -100,6 +100,9 @@ func newFill(s *Store, e *entry, r *record, b *disk.Blob, layer *content.Layer, 
 		brought: map[string]*content.Ranges{}, before: cloneCounts(r.From), final: e.num(),
 	}
 	f.unchecked = slices.Clone(have)
+	if len(have) == 0 {
+		f.before = nil
+	}
 	for _, p := range r.Parts {
 		ranges := f.credit(p.Source)
 		for _, left := range have.Within(p.Range) { // the rest was not durable, or is damaged

@@ -327,14 +327,19 @@ func (s *Store) abandon(f *Fill, size int64) {
 	}
 	s.countFilled(f)
 	s.change(e, func() { delete(s.active, f.num) })
-	if e.is(isSmall) || r == nil {
+	if e.is(isSmall) && !e.is(isPinned) || r == nil {
 		s.mu.Unlock()
 		s.forget(f.num)
 		return
 	}
-	s.resize(e, size, f.here())
 	r = r.clone()
-	r.From, r.Parts = f.from(), f.parts()
+	if e.is(isSmall) {
+		s.resize(e, size, 0)
+		r.From, r.Parts = nil, nil
+	} else {
+		s.resize(e, size, f.here())
+		r.From, r.Parts = f.from(), f.parts()
+	}
 	ed := s.books.edit()
 	ed.entry(e)
 	ed.record(f.num, r)

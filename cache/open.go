@@ -135,7 +135,8 @@ func (s *Store) load(fresh bool) error {
 	s.objects = make(map[uint64]*entry, len(found))
 	for _, f := range found {
 		e := f.entry
-		if int(e.volume) >= len(s.volumes) || s.volumes[e.volume].gone || e.is(isSmall) && !e.is(isComplete) {
+		inMemory := e.is(isSmall) && !e.is(isComplete) // it was; what is pinned is filled anew
+		if int(e.volume) >= len(s.volumes) || s.volumes[e.volume].gone || inMemory && !e.is(isPinned) {
 			lost = append(lost, e.num())
 			continue
 		}
@@ -222,7 +223,7 @@ func (s *Store) enter(e *entry, state evictState) {
 	s.next = max(s.next, e.num()+1)
 	s.queueOf(e).Restore(&e.node, e.reserved(), state)
 	s.tally(e, +1)
-	if e.is(isSmall) {
+	if e.is(isSmall) && e.is(isComplete) {
 		s.placed(e)
 	}
 }

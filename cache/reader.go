@@ -62,10 +62,13 @@ func (s *Store) newReader(e *entry) (*Reader, error) {
 	r := &Reader{store: s, num: e.num(), size: e.size}
 	var err error
 	if e.is(isSmall) {
-		if r.mem, err = s.smallBody(e); err != nil {
-			return nil, fmt.Errorf("read object %d: %w", e.num(), err)
+		if r.mem, err = s.smallBody(e); err == nil {
+			return r, nil
 		}
-		return r, nil
+		if f := s.mending(e.num()); f != nil {
+			return f.reader()
+		}
+		return nil, fmt.Errorf("read object %d: %w", e.num(), err)
 	}
 	v := s.volumeOf(e)
 	if r.file, err = v.OpenBody(e.num()); err == nil {
@@ -88,7 +91,7 @@ func (s *Store) newReader(e *entry) (*Reader, error) {
 	s.editing.Lock()
 	defer s.editing.Unlock()
 	if now, ok := s.look(e.num()); ok && now.is(isComplete) && !now.is(isSmall) {
-		s.forget(e.num())
+		s.miss(e.num())
 	}
 	return nil, errors.Join(ErrNotFound, err)
 }

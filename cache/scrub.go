@@ -77,6 +77,12 @@ func (s *Store) scrubObject(ctx context.Context, num uint64, limit *rate.Limiter
 		}
 		s.bodies.drop(num) // what memory has is no proof of the disk
 		_, err := s.smallBody(&e)
+		if f := s.mending(num); err != nil && f != nil {
+			select {
+			case <-f.Done():
+			case <-ctx.Done():
+			}
+		}
 		return e.size, err
 	}
 	b, err := s.volumeOf(&e).Open(num)

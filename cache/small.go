@@ -110,8 +110,12 @@ func (s *Store) smallBody(e *entry) ([]byte, error) {
 	if damaged := errors.Is(err, disk.ErrDamaged); damaged || isLost(err) {
 		s.noteDamage(e.num(), 0, damaged)
 		s.editing.Lock()
-		s.forget(e.num())
+		now, ok := s.look(e.num())
+		stays := ok && now.is(isComplete) && s.miss(e.num())
 		s.editing.Unlock()
+		if stays {
+			_, _ = s.mend(e.num()) // else the next request has it fetched
+		}
 		return nil, errors.Join(ErrNotFound, err)
 	}
 	return nil, err

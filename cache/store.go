@@ -12,7 +12,6 @@
 package cache
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -208,95 +207,6 @@ func (s *Store) nextNumber() uint64 {
 
 // numberStep is how many numbers are spoken for at a time.
 const numberStep = 1 << 20
-
-// OpenFill returns the fill of an incomplete object: the running one, or a new
-// one that goes on from the durable blocks and that the caller starts. layer
-// proves the blocks; it may be nil, and a running fill keeps the one it has.
-func (s *Store) OpenFill(num uint64, layer *content.Layer) (*Fill, error) {
-	for {
-		s.editing.Lock()
-		f, err := s.openFill(num, layer)
-		s.editing.Unlock()
-		if err != nil || !f.isFailing() {
-			return f, err
-		}
-		<-f.Done() // then another can go on
-	}
-}
-
-// openFill is OpenFill, and may find a fill that is about to fail; s.editing is
-// held.
-func (s *Store) openFill(num uint64, layer *content.Layer) (*Fill, error) {
-	s.mu.Lock()
-	e, f, closed := s.objects[num], s.active[num], s.closed
-	s.mu.Unlock()
-	r := s.books.record(num)
-	switch {
-	case closed:
-		return nil, fmt.Errorf("resume object %d: %w", num, ErrClosed)
-	case f != nil:
-		return f, nil
-	case e == nil || e.is(isComplete) || r == nil:
-		return nil, fmt.Errorf("resume object %d: %w", num, ErrNotFound)
-	}
-	if err := s.writable(e); err != nil {
-		return nil, fmt.Errorf("resume %s: %w", r.Title, err)
-	}
-	v := s.volumeOf(e)
-	b, err := v.Open(num)
-	if err != nil {
-		if v.suspect(err); isLost(err) {
-			s.forget(num)
-			err = errors.Join(ErrNotFound, err)
-		}
-		return nil, fmt.Errorf("resume %s: %w", r.Title, err)
-	}
-	if layer == nil && !r.ID.IsZero() { // it was whole once: its own tree proves what is fetched again
-		if l, lerr := b.Layer(e.size); lerr == nil && l.Check(r.ID) == nil {
-			layer = l
-		}
-	}
-	if layer != nil {
-		if r, err = s.promise(e, r, layer); err != nil {
-			return nil, errors.Join(fmt.Errorf("resume %s: %w", r.Title, err), b.Close())
-		}
-	}
-	have, err := b.Resume(e.size, layer)
-	if err != nil {
-		return nil, errors.Join(fmt.Errorf("resume %s: %w", r.Title, err), b.Close())
-	}
-	f = newFill(s, e, r, b, layer, have)
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if set := s.checked[num]; set != nil {
-		for _, done := range *set {
-			f.unchecked.Remove(done)
-		}
-	}
-	if s.closed {
-		return nil, errors.Join(fmt.Errorf("resume %s: %w", r.Title, ErrClosed), f.body.close())
-	}
-	s.change(e, func() { s.active[num] = f })
-	return f, nil
-}
-
-// promise takes the identity that a layer adds up to for a partial object, or
-// checks it against the one promised before; s.editing is held.
-func (s *Store) promise(e *entry, r *record, layer *content.Layer) (*record, error) {
-	if promised := cmp.Or(r.Promised, r.ID); !promised.IsZero() {
-		return r, layer.Check(promised)
-	}
-	id := content.ID{Root: layer.Root(), Size: e.size}
-	if err := layer.Check(id); err != nil {
-		return r, err
-	}
-	r = r.clone()
-	r.Promised = id
-	ed := s.books.edit()
-	ed.record(e.num(), r)
-	ed.done()
-	return r, nil
-}
 
 // Lookup finds the object that a name stands for, and what was kept with the
 // name.
