@@ -24,10 +24,10 @@ import (
 const mib = content.BlockSize
 
 // TestMain lets the test binary stand in for a box that is killed: see
-// crash_test.go.
+// life_test.go.
 func TestMain(m *testing.M) {
-	if dir := os.Getenv(crashDirEnv); dir != "" {
-		crashChild(dir)
+	if os.Getenv(childEnv) != "" {
+		live()
 	}
 	os.Exit(m.Run())
 }

@@ -72,7 +72,7 @@ func fillEqual(t *testing.T, s *Store, name string, data []byte) *Fill {
 
 // balance checks that what the store holds in memory agrees with itself and
 // with the index.
-func balance(t *testing.T, s *Store) {
+func balance(t testing.TB, s *Store) {
 	t.Helper()
 	var sums, loose int64
 	queued := 0
