@@ -68,6 +68,23 @@ func space(dir string) (free, total int64, err error) {
 	return int64(st.Bavail) * int64(st.Bsize), int64(st.Blocks) * int64(st.Bsize), err
 }
 
+// Apart reports whether a directory, or where it would be made, is on another
+// file system than the root of the machine.
+func Apart(dir string) bool {
+	var root, here unix.Stat_t
+	path, err := filepath.Abs(dir)
+	if err != nil || unix.Stat("/", &root) != nil {
+		return false
+	}
+	for unix.Stat(path, &here) != nil {
+		if path == filepath.Dir(path) {
+			return false
+		}
+		path = filepath.Dir(path)
+	}
+	return here.Dev != root.Dev
+}
+
 // lockDir makes sure that one process has the volume open. The kernel lets go of
 // the lock when the process dies.
 func lockDir(dir string) (*os.File, error) {

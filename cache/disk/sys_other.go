@@ -33,6 +33,9 @@ func forget(*os.File, int64, int64) error { return nil }
 // space does not know; the owner's own bounds and ErrFull have to do.
 func space(string) (free, total int64, err error) { return math.MaxInt64, math.MaxInt64, nil }
 
+// Apart does not know.
+func Apart(string) bool { return false }
+
 // lockDir keeps nobody out: only Linux lets go of such a lock for sure when the
 // process dies.
 func lockDir(dir string) (*os.File, error) {

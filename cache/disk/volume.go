@@ -79,6 +79,12 @@ func identify(dir string, log *slog.Logger) (marker, error) {
 	return writeMarker(dir)
 }
 
+// Holds reports whether there is a volume in dir, of whatever format.
+func Holds(dir string) bool {
+	_, err := os.Stat(filepath.Join(dir, markerName))
+	return err == nil
+}
+
 // ID is the random name that the volume got when it was made.
 func (v *Volume) ID() string { return v.id }
 
