@@ -2,65 +2,87 @@ package cache
 
 import (
 	"errors"
-	"slices"
 
 	"github.com/cistern-edge/cistern/cache/content"
 	"github.com/cistern-edge/cistern/cache/disk"
 )
 
+// takeIn adopts what lies on a volume, and from then on the index knows it. If
+// that failed, it is tried again when the disk is next looked at.
+func (s *Store) takeIn(v *volume) {
+	whole := s.adopt(v)
+	v.mu.Lock()
+	v.alien = !whole
+	v.mu.Unlock()
+	s.noteVolumes()
+}
+
 // adopt takes in what lies on a volume and the index does not know: after the
 // index was lost, or when a disk has come back. Figures are gone then; bytes,
-// names, validators and pins are not.
-func (s *Store) adopt(v *volume) {
-	s.editing.Lock()
-	defer s.editing.Unlock()
-	var blobs, small, dropped int
-	err := v.Walk(func(num uint64, size int64, text []byte, err error) bool {
-		s.mu.Lock()
-		s.next = max(s.next, num+1)
-		_, here := s.objects[num]
-		s.mu.Unlock()
-		switch {
-		case here:
-		case err == nil && s.adoptOne(v, num, size, text, disk.Place{}):
-			blobs++
+// names, validators and pins are not. It reports whether it got to the end.
+func (s *Store) adopt(v *volume) (whole bool) {
+	var adopted, dropped int
+	take := func(num uint64, size int64, text []byte, place disk.Place) {
+		s.editing.Lock()
+		defer s.editing.Unlock()
+		switch known, ok := s.settled(v, num, place); {
+		case known:
+		case ok && s.adoptOne(v, num, size, text, place):
+			adopted++
 		default:
 			dropped++
 		}
-		return true
-	})
-	if err != nil {
-		v.suspect(err)
-		s.log.Warn("failed to walk a volume", "volume", v.dir, "err", err)
 	}
-	for _, seg := range v.Segments().List() {
-		err := v.Segments().Scan(seg.ID, func(num uint64, p disk.Place, text []byte, size int, err error) bool {
-			if err != nil {
-				dropped++
-				return true
-			}
-			s.mu.Lock()
-			s.next = max(s.next, num+1)
-			old, here := s.objects[num]
-			moved := here && old.is(isSmall) && old.volume == v.num && slices.Compare([]uint32{old.place.Segment, old.place.Off}, []uint32{p.Segment, p.Off}) < 0
-			if moved {
-				old.place = p
-				s.placed(old)
-			}
-			s.mu.Unlock()
-			if !here && s.adoptOne(v, num, int64(size), text, p) {
-				small++
-			}
-			return true
-		})
+	whole = true
+	failed := func(msg string, err error) {
 		if err != nil {
 			v.suspect(err)
-			s.log.Warn("failed to read a segment", "volume", v.dir, "err", err)
+			s.log.Warn(msg, "volume", v.dir, "err", err)
+			whole = whole && errors.Is(err, disk.ErrDamaged)
 		}
 	}
-	if blobs+small+dropped > 0 {
-		s.log.Info("adopted what lay on a volume", "volume", v.dir, "objects", blobs+small, "dropped", dropped)
+	failed("failed to walk a volume", v.Walk(func(num uint64, size int64, text []byte, err error) bool {
+		if err != nil {
+			dropped++
+			whole = whole && (errors.Is(err, disk.ErrDamaged) || isLost(err))
+		} else {
+			take(num, size, text, disk.Place{})
+		}
+		return s.ctx.Err() == nil
+	}))
+	for _, seg := range v.Segments().List() {
+		failed("failed to read a segment", v.Segments().Scan(seg.ID, func(num uint64, p disk.Place, text []byte, size int, err error) bool {
+			if err != nil {
+				dropped++
+			} else {
+				take(num, int64(size), text, p)
+			}
+			return s.ctx.Err() == nil
+		}))
 	}
+	s.countSegments(v)
+	if adopted+dropped > 0 {
+		s.log.Info("adopted what lay on a volume", "volume", v.dir, "objects", adopted, "dropped", dropped)
+	}
+	return whole && s.ctx.Err() == nil
+}
+
+// settled says whether an object that was found on a volume is known already,
+// and if not, whether its number is free. Of a small object that was moved, the
+// newest card counts: the one before it is forgotten. s.editing is held.
+func (s *Store) settled(v *volume, num uint64, place disk.Place) (known, free bool) {
+	s.mu.Lock()
+	s.next = max(s.next, num+1)
+	old, here := s.objects[num]
+	here = here && old.volume == v.num
+	moved := here && old.is(isSmall) && old.is(isComplete) && (old.place.Segment < place.Segment || old.place.Segment == place.Segment && old.place.Off < place.Off)
+	_, taken := s.objects[num]
+	s.mu.Unlock()
+	if moved {
+		s.forget(num)
+		return false, true
+	}
+	return here, !taken
 }
 
 // adoptOne takes in one object by its card; s.editing is held.
@@ -71,16 +93,17 @@ func (s *Store) adoptOne(v *volume, num uint64, size int64, text []byte, place d
 	}
 	e.node.Num, e.volume, e.place = num, v.num, place
 	e.set(isSmall, place != disk.Place{})
-	if e.is(isComplete) && e.size != size || size < 0 && e.is(isSmall) {
+	if e.is(isComplete) && e.size != size || !e.is(isComplete) && e.is(isSmall) {
 		return false
 	}
 	if e.size = size; size < 0 {
 		e.here = 0
 	}
-	if int(e.service) >= len(s.services) {
-		e.service = 0
+	e.service = 0 // what the number meant is lost with the index
+	if len(names) > 0 {
+		e.service = s.serviceFor(names[0].Name)
 	}
-	for _, n := range names {
+	for _, n := range append(names, &name{}) {
 		if s.denied.check(n.Name, r.ID) != nil {
 			return false
 		}
@@ -93,8 +116,12 @@ func (s *Store) adoptOne(v *volume, num uint64, size int64, text []byte, place d
 	r.Names = nil
 	ed := s.books.edit()
 	for _, n := range names {
-		if old := s.books.named(n.Name); old != nil && old.Num > num { // a later object has it
+		old := s.books.named(n.Name)
+		if old != nil && old.Num > num { // a later object has it
 			continue
+		}
+		if old != nil && old.Num != num {
+			s.unname(ed, old.Num, n.Name)
 		}
 		r.add(n.Name)
 		ed.name(&name{Num: num, Name: n.Name, Meta: n.Meta})

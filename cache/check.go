@@ -108,7 +108,7 @@ func (s *Store) inspect(e *entry, block content.Range) error {
 	case err == nil:
 		return nil
 	case slot && s.mendSlot(b, e, block):
-		s.noteDamage(e.num(), block.Off, true)
+		s.noteDamage(e.num(), block.Off)
 		return nil
 	case !slot && !errors.Is(err, disk.ErrDiffers):
 		if err := v.Probe(); err != nil { // not a bad sector, but the whole disk
@@ -116,7 +116,7 @@ func (s *Store) inspect(e *entry, block content.Range) error {
 			return err
 		}
 	}
-	s.noteDamage(e.num(), block.Off, true)
+	s.noteDamage(e.num(), block.Off)
 	if err := s.breakBlock(b, e, i); err != nil {
 		return err
 	}
@@ -282,7 +282,7 @@ func (f *Fill) vet(block content.Range) error {
 		f.volume().suspect(err)
 		return fmt.Errorf("check %s of %s: %w", block, f.title, err)
 	}
-	f.store.noteDamage(f.num, block.Off, true)
+	f.store.noteDamage(f.num, block.Off)
 	f.lose(block)
 	return b.Forget(i)
 }
@@ -317,9 +317,9 @@ func (f *Fill) lose(block content.Range) {
 }
 
 // noteDamage counts what was found damaged and says so.
-func (s *Store) noteDamage(num uint64, off int64, damaged bool) {
+func (s *Store) noteDamage(num uint64, off int64) {
 	s.mu.Lock()
 	s.counts.Damaged++
 	s.mu.Unlock()
-	s.log.Warn("found an object damaged", "object", num, "offset", off, "differs", damaged)
+	s.log.Warn("found an object damaged", "object", num, "offset", off)
 }

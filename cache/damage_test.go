@@ -136,7 +136,7 @@ func TestLeftoversDoNotBlock(t *testing.T) {
 		}
 	}
 	s = open(t, s.cfg)
-	s.sweep()
+	s.sweep(t.Context())
 	put(t, s, "b", noise(86, 100_000))
 	wantObject(t, s, "a", noise(85, 100_000))
 	if files := blobFiles(s.cfg.Dir); len(files) != 2 {

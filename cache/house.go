@@ -22,7 +22,7 @@ func (s *Store) Run(ctx context.Context) error {
 	var tasks sync.WaitGroup
 	defer tasks.Wait()
 	tasks.Go(func() { s.keepScrubbing(ctx) })
-	tasks.Go(func() { s.sweep() })
+	tasks.Go(func() { s.sweep(ctx) })
 	tasks.Go(func() { s.keepWatching(ctx) })
 	flush, save := time.NewTicker(flushSmallEvery), time.NewTicker(saveEvery)
 	defer flush.Stop()
@@ -68,32 +68,42 @@ func (s *Store) keepWatching(ctx context.Context) {
 	}
 }
 
-// tidy evicts what is over the bounds, on each volume.
+// tidy evicts what is over the bounds, on each volume and of each service.
 func (s *Store) tidy() {
 	for _, v := range s.volumes {
 		if sick, gone := v.state(); gone || sick != nil && !errors.Is(sick, content.ErrFull) {
 			continue
 		}
-		err := s.evicting(func() ([]*entry, error) {
-			_, victims, err := s.makeRoom(0, nil, v)
-			return victims, err
-		})
-		if err != nil && !errors.Is(err, content.ErrFull) {
-			s.log.Error("failed to make room", "volume", v.dir, "err", err)
+		s.trim(v, nil)
+	}
+	for _, svc := range s.services { // a quota may be smaller than it was
+		if svc.quota > 0 {
+			s.trim(nil, svc)
 		}
+	}
+}
+
+// trim evicts what is over the bounds of a volume or a service.
+func (s *Store) trim(v *volume, svc *service) {
+	err := s.evicting(func() ([]*entry, error) {
+		_, victims, err := s.makeRoom(0, svc, v)
+		return victims, err
+	})
+	if err != nil && !errors.Is(err, content.ErrFull) {
+		s.log.Error("failed to make room", "err", err)
 	}
 }
 
 // sweep removes bodies that the index does not know: leftovers of a create or an
 // eviction that a crash cut short.
-func (s *Store) sweep() {
+func (s *Store) sweep(ctx context.Context) {
 	for _, v := range s.volumes {
-		if _, gone := v.state(); gone {
+		if v.isAlien() {
 			continue
 		}
 		n, err := v.Sweep(s.first, func(num uint64) bool {
-			_, ok := s.look(num)
-			return ok || s.ctx.Err() != nil
+			e, ok := s.look(num)
+			return ok && e.volume == v.num || ctx.Err() != nil || v.isAlien()
 		})
 		if err != nil {
 			v.suspect(err)

@@ -108,7 +108,7 @@ func audit(s *Store, l *ledger) report {
 	a.pins(l, lost)
 	a.denials(l)
 	balance(a, s)
-	s.sweep()
+	s.sweep(context.Background())
 	for _, v := range s.volumes {
 		for num := range blobFiles(v.dir) {
 			if _, ok := s.Get(num); !ok {

@@ -98,6 +98,9 @@ func (s *Store) Unpublish(num uint64) error {
 	if err := s.mark(num, isPublic, false); err != nil {
 		return fmt.Errorf("unpublish object %d: %w", num, err)
 	}
+	if err := s.settleSmall(num); err != nil { // its card must not say otherwise
+		return fmt.Errorf("unpublish object %d: %w", num, err)
+	}
 	return nil
 }
 

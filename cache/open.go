@@ -2,6 +2,7 @@ package cache
 
 import (
 	"context"
+	"crypto/rand"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -24,18 +25,22 @@ func Open(cfg Config, log *slog.Logger) (*Store, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
-	cfg = cfg.filled()
+	s := newStore(cfg.filled(), log)
+	if err := s.open(); err != nil {
+		return nil, errors.Join(err, s.shut())
+	}
+	return s, nil
+}
+
+func newStore(cfg Config, log *slog.Logger) *Store {
 	s := &Store{
-		cfg: cfg, log: log, kicked: make(chan struct{}, 1),
+		cfg: cfg, log: log, apart: disk.Apart, kicked: make(chan struct{}, 1), doubt: make(chan struct{}, 1),
 		objects: map[uint64]*entry{}, active: map[uint64]*Fill{}, checked: map[uint64]*content.Ranges{},
 		proofs: map[uint64]*content.Layer{}, served: map[uint64]map[string]int64{}, stale: map[uint64]bool{},
 		cards: map[uint64]bool{}, bodies: newRAM[uint64, []byte](cfg.RAM / 2),
 	}
 	s.ctx, s.cancel = context.WithCancel(context.Background())
-	if err := s.open(); err != nil {
-		return nil, errors.Join(err, s.shut())
-	}
-	return s, nil
+	return s
 }
 
 func (s *Store) open() error {
@@ -77,13 +82,20 @@ func (s *Store) open() error {
 // openVolumes opens every disk. The first that is well is home: the index is
 // there.
 func (s *Store) openVolumes() (home *volume, err error) {
-	doubt := make(chan struct{}, 1)
-	s.doubt = doubt
 	var failed []error
-	for i, dir := range append([]string{s.cfg.Dir}, s.cfg.Volumes...) {
-		v := &volume{num: uint8(i), dir: dir, doubt: doubt, segments: map[uint32]*segment{}}
+	dirs := append([]string{s.cfg.Dir}, s.cfg.Volumes...)
+	apart := apartBefore(dirs)
+	for i, dir := range dirs {
+		v := &volume{num: uint8(i), dir: dir, doubt: s.doubt, segments: map[uint32]*segment{}, fresh: map[uint64]bool{}}
 		s.volumes = append(s.volumes, v)
-		d, err := disk.Open(dir, s.log)
+		d, err := (*disk.Volume)(nil), error(nil)
+		v.apart = s.apart(dir)
+		if apart[dir] && !disk.Holds(dir) && !v.apart {
+			v.apart = true
+			err = fmt.Errorf("nothing is mounted at %s: the volume there was on a file system of its own", dir)
+		} else {
+			d, err = disk.Open(dir, s.log)
+		}
 		if err == nil {
 			var free, total int64
 			if free, total, err = d.Space(); err == nil {
@@ -101,7 +113,7 @@ func (s *Store) openVolumes() (home *volume, err error) {
 		if errors.Is(err, disk.ErrInUse) || errors.Is(err, disk.ErrNewer) {
 			return nil, err
 		}
-		v.sick, v.gone = err, true
+		v.sick, v.gone, v.alien = err, true, true
 		failed = append(failed, err)
 		s.log.Error("a volume is not there; what was on it will be fetched again", "volume", dir, "err", err)
 	}
@@ -122,29 +134,38 @@ func (s *Store) load(fresh bool) error {
 	if s.totals.Filled == nil || s.totals.Served == nil {
 		s.totals = totals{Filled: map[string]int64{}, Served: map[string]int64{}}
 	}
-	known := map[string]uint8{}
-	if err := s.books.setting("volumes", &known); err != nil {
+	where, err := s.whereabouts()
+	if err != nil {
 		return err
 	}
-	s.next = s.numbers
+	if s.next = s.numbers; fresh {
+		s.next = numberStep // clear of the numbers of what may yet come back
+	}
 	found, err := s.readEntries()
 	if err != nil {
 		return fmt.Errorf("read the index: %w", err)
 	}
 	var lost []uint64
 	s.objects = make(map[uint64]*entry, len(found))
+	ed := s.books.edit()
 	for _, f := range found {
 		e := f.entry
+		v, ok := where[e.volume]
 		inMemory := e.is(isSmall) && !e.is(isComplete) // it was; what is pinned is filled anew
-		if int(e.volume) >= len(s.volumes) || s.volumes[e.volume].gone || inMemory && !e.is(isPinned) {
+		if !ok || v.gone || inMemory && !e.is(isPinned) {
 			lost = append(lost, e.num())
 			continue
 		}
 		if int(e.service) >= len(s.services) {
 			e.service = 0
 		}
-		s.enter(e, f.state)
+		moved := e.volume != v.num
+		e.volume = v.num
+		if s.enter(e, f.state); moved {
+			ed.entry(e)
+		}
 	}
+	ed.done()
 	if len(lost) > 0 {
 		s.log.Info("forgot objects that are on no volume", "objects", len(lost))
 		ed := s.books.edit()
@@ -154,34 +175,70 @@ func (s *Store) load(fresh bool) error {
 		ed.done()
 	}
 	for _, v := range s.volumes {
-		if v.Volume == nil {
-			continue
-		}
-		if num, ok := known[v.ID()]; fresh || !ok || num != v.num {
-			s.adopt(v) // a disk that this index does not know
+		switch {
+		case v.Volume == nil:
+		case fresh || v.alien:
+			s.takeIn(v)
+		default:
+			s.countSegments(v)
 		}
 	}
 	return s.begin()
+}
+
+// whereabouts says on which volume of today's configuration the objects lie that
+// the index has under a volume's number, and marks as alien the volumes that it
+// does not know, or that another index has had meanwhile.
+func (s *Store) whereabouts() (map[uint8]*volume, error) {
+	known := map[string]uint8{}
+	if err := s.books.setting("volumes", &known); err != nil {
+		return nil, err
+	}
+	if err := s.books.setting("index", &s.name); err != nil {
+		return nil, err
+	}
+	where, homeless := map[uint8]*volume{}, map[uint8]bool{}
+	for _, num := range known {
+		homeless[num] = true
+	}
+	for _, v := range s.volumes {
+		if v.Volume == nil {
+			continue
+		}
+		num, ok := known[v.ID()]
+		owner := readClaim(v.dir).Index
+		if v.alien = !ok || owner != "" && owner != s.name; !v.alien {
+			where[num] = v
+			delete(homeless, num)
+		}
+	}
+	for _, v := range s.volumes { // of an index whose making was cut short, or with a new name
+		renamed := homeless[v.num] && isThere(filepath.Join(v.dir, "volume.json.damaged"))
+		if v.Volume != nil && where[v.num] == nil && (len(known) == 0 || renamed) {
+			where[v.num] = v
+		}
+	}
+	return where, nil
 }
 
 // begin makes sure, durably, that the numbers given out from now on are new.
 func (s *Store) begin() error {
 	s.first = s.next
 	s.numbers = s.next + numberStep
-	ids := map[string]uint8{}
-	for _, v := range s.volumes {
-		if v.Volume != nil {
-			ids[v.ID()] = v.num
-		}
+	if s.name == "" {
+		s.name = rand.Text()
 	}
 	ed := s.books.edit()
 	ed.setting("numbers", s.numbers)
-	ed.setting("volumes", ids)
+	ed.setting("index", s.name)
 	ed.setting("services", s.serviceNames())
 	ed.done()
+	s.noteVolumes()
 	if err := s.books.index.Commit(s.ctx); err != nil {
 		s.log.Warn("the index cannot be written; what is here is served, the rest passes through", "err", err)
+		return nil
 	}
+	s.claimVolumes()
 	return nil
 }
 

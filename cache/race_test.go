@@ -74,13 +74,16 @@ func fillEqual(t *testing.T, s *Store, name string, data []byte) *Fill {
 // with the index.
 func balance(t testing.TB, s *Store) {
 	t.Helper()
-	var sums, loose int64
+	var sums, loose, crumbs int64
 	queued := 0
 	s.mu.Lock()
 	for _, e := range s.objects {
 		sums += e.reserved()
 		if s.evictable(e) {
 			loose += e.reserved()
+		}
+		if s.idle(e) && e.is(isSmall) {
+			crumbs += e.reserved()
 		}
 		queued++
 	}
@@ -89,6 +92,7 @@ func balance(t testing.TB, s *Store) {
 	for _, svc := range s.services {
 		inServices += svc.bytes
 		looseInServices += svc.loose
+		crumbs -= svc.crumb
 		inQueues += svc.queue.Bytes() + svc.small.Bytes()
 		lens += svc.queue.Len() + svc.small.Len()
 	}
@@ -96,7 +100,7 @@ func balance(t testing.TB, s *Store) {
 	for _, v := range s.volumes {
 		inVolumes += v.bytes
 	}
-	if sums != s.used || sums != inServices || sums != inVolumes || sums != inQueues || loose != looseInServices || queued != lens || len(s.active) != 0 {
+	if sums != s.used || sums != inServices || sums != inVolumes || sums != inQueues || loose != looseInServices || queued != lens || crumbs != 0 || len(s.active) != 0 {
 		t.Errorf("%d bytes (%d loose) in %d objects; counted are %d, by service %d (%d loose), by volume %d, in queues %d of %d objects; %d fills run",
 			sums, loose, queued, s.used, inServices, looseInServices, inVolumes, inQueues, lens, len(s.active))
 	}

@@ -1,14 +1,13 @@
 package cache
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"maps"
-	"slices"
 
 	"github.com/cistern-edge/cistern/cache/content"
 	"github.com/cistern-edge/cistern/cache/disk"
-	"github.com/cistern-edge/cistern/cache/evict"
 )
 
 // Small objects live in segments: files that are only appended to, and that go
@@ -34,6 +33,8 @@ func (s *Store) completeSmall(f *Fill, body []byte) error {
 	}
 	s.resize(e, id.Size, id.Size)
 	after := *e // as it will be
+	v := s.volumeOf(e)
+	failures := v.failures
 	s.mu.Unlock()
 	r = r.clone()
 	r.ID, r.Promised = id, content.ID{}
@@ -43,7 +44,21 @@ func (s *Store) completeSmall(f *Fill, body []byte) error {
 	if err := s.putSmall(f.num, text, body); err != nil {
 		return fmt.Errorf("complete %s: %w", f.title, err)
 	}
-	return s.complete(f, id.Root, id.Size)
+	if after.is(isPinned) { // what was said to be pinned must not be lost
+		if err := s.flushVolume(v); err != nil {
+			return fmt.Errorf("complete %s: %w", f.title, err)
+		}
+	}
+	if err := s.complete(f, id.Root, id.Size); err != nil {
+		return err
+	}
+	s.mu.Lock()
+	again := v.failures != failures
+	s.mu.Unlock()
+	if again { // it was not complete when what the flush has lost was appended again
+		return s.settleSmall(f.num)
+	}
+	return nil
 }
 
 // putSmall appends an object to the segments of its volume and notes where it
@@ -54,41 +69,91 @@ func (s *Store) putSmall(num uint64, text, body []byte) error {
 		return ErrNotFound
 	}
 	v := s.volumeOf(&e)
-	if sick, _ := v.state(); sick != nil {
-		return unwritable(v.dir, sick)
+	for {
+		if sick, _ := v.state(); sick != nil {
+			return unwritable(v.dir, sick)
+		}
+		s.mu.Lock()
+		failures := v.failures
+		s.mu.Unlock()
+		place, err := v.Segments().Append(num, text, body)
+		if err != nil {
+			v.suspect(err)
+			return unwritable(v.dir, err)
+		}
+		s.mu.Lock()
+		if v.failures != failures { // a flush failed meanwhile, and may have lost it
+			s.mu.Unlock()
+			continue
+		}
+		if e, ok := s.objects[num]; ok {
+			e.place = place
+			s.placed(e)
+			v.fresh[num] = true
+		}
+		over := v.small > s.cfg.SmallBytes
+		s.mu.Unlock()
+		if over {
+			s.kick()
+		}
+		if _, gen, ok := s.bodies.get(num); !ok {
+			s.bodies.offer(num, bytes.Clone(body), int64(len(body))+200, gen)
+		}
+		return nil
 	}
-	place, err := v.Segments().Append(num, text, body)
-	if err != nil {
-		v.suspect(err)
-		return unwritable(v.dir, err)
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if e, ok := s.objects[num]; ok {
-		e.place = place
-		s.placed(e)
-	}
-	if v.small > s.cfg.SmallBytes {
-		s.kick()
-	}
-	return nil
 }
 
 // placed counts an object in its segment; s.mu is held.
 func (s *Store) placed(e *entry) {
-	v := s.volumeOf(e)
-	seg := v.segments[e.place.Segment]
-	if seg == nil {
-		seg = &segment{}
-		v.segments[e.place.Segment] = seg
-	}
+	seg := s.volumeOf(e).segment(e.place.Segment)
 	seg.nums = append(seg.nums, e.num())
 	seg.bytes += e.size + recordOverhead
-	v.small += e.size + recordOverhead
+	s.volumeOf(e).small += e.size + recordOverhead
+}
+
+// segment is what is known of a segment; Store.mu is held.
+func (v *volume) segment(id uint32) *segment {
+	seg := v.segments[id]
+	if seg == nil {
+		seg = &segment{}
+		v.segments[id] = seg
+	}
+	return seg
+}
+
+// countSegments takes the size of each segment from the disk: the objects that
+// are left in it say nothing of those that have gone.
+func (s *Store) countSegments(v *volume) {
+	list := v.Segments().List()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	v.small = 0
+	for _, info := range list {
+		v.segment(info.ID).bytes = info.Bytes
+	}
+	for _, seg := range v.segments {
+		v.small += seg.bytes
+	}
 }
 
 // smallBody reads a small object. If it is damaged or gone, it is forgotten.
 func (s *Store) smallBody(e *entry) ([]byte, error) {
+	for seen := *e; ; {
+		body, err := s.readSmall(&seen)
+		damaged := errors.Is(err, disk.ErrDamaged)
+		if err == nil || !damaged && !isLost(err) {
+			return body, err
+		}
+		now, moved := s.lostSmall(&seen, damaged)
+		if !moved {
+			return nil, errors.Join(ErrNotFound, err)
+		}
+		seen = now
+	}
+}
+
+// readSmall reads from memory or from the segment.
+func (s *Store) readSmall(e *entry) ([]byte, error) {
 	body, gen, ok := s.bodies.get(e.num())
 	if ok {
 		return body, nil
@@ -98,30 +163,35 @@ func (s *Store) smallBody(e *entry) ([]byte, error) {
 	if err == nil && int64(len(body)) != e.size {
 		err = fmt.Errorf("%w: %d bytes instead of %d", disk.ErrDamaged, len(body), e.size)
 	}
-	if err == nil {
-		s.bodies.offer(e.num(), body, int64(len(body))+200, gen)
-		return body, nil
+	if v.suspect(err); err != nil {
+		return nil, err
 	}
-	now, ok := s.look(e.num())
-	if ok && now.place != e.place { // it has just moved
-		return s.smallBody(&now)
-	}
-	v.suspect(err)
-	if damaged := errors.Is(err, disk.ErrDamaged); damaged || isLost(err) {
-		s.noteDamage(e.num(), 0, damaged)
-		s.editing.Lock()
-		now, ok := s.look(e.num())
-		stays := ok && now.is(isComplete) && s.miss(e.num())
-		s.editing.Unlock()
-		if stays {
-			_, _ = s.mend(e.num()) // else the next request has it fetched
-		}
-		return nil, errors.Join(ErrNotFound, err)
-	}
-	return nil, err
+	s.bodies.offer(e.num(), body, int64(len(body))+200, gen)
+	return body, nil
 }
 
-// settleSmall makes a small object durable, and its card with it.
+// lostSmall takes note that an object is not where it was seen, unless it has
+// just moved. What stays is fetched again.
+func (s *Store) lostSmall(seen *entry, damaged bool) (now entry, moved bool) {
+	s.editing.Lock()
+	now, ok := s.look(seen.num())
+	if ok && (now.place != seen.place || now.volume != seen.volume) {
+		s.editing.Unlock()
+		return now, true
+	}
+	if ok && damaged {
+		s.noteDamage(seen.num(), 0)
+	}
+	stays := ok && now.is(isComplete) && s.miss(seen.num())
+	s.editing.Unlock()
+	if stays {
+		_, _ = s.mend(seen.num()) // else the next request has it fetched
+	}
+	return now, false
+}
+
+// settleSmall writes a small object anew, with the card that it has now, and
+// makes it durable.
 func (s *Store) settleSmall(num uint64) error {
 	e, ok := s.look(num)
 	if !ok || !e.is(isSmall) || !e.is(isComplete) {
@@ -130,10 +200,7 @@ func (s *Store) settleSmall(num uint64) error {
 	if err := s.moveSmall(&e); err != nil {
 		return err
 	}
-	v := s.volumeOf(&e)
-	err := v.Segments().Flush()
-	v.suspect(err)
-	return err
+	return s.flushVolume(s.volumeOf(&e))
 }
 
 // moveSmall appends an object anew.
@@ -144,11 +211,12 @@ func (s *Store) moveSmall(e *entry) error {
 	}
 	s.editing.Lock()
 	r := s.books.record(e.num())
-	if r == nil {
+	now, ok := s.look(e.num())
+	if r == nil || !ok {
 		s.editing.Unlock()
 		return ErrNotFound
 	}
-	text := s.books.card(e, r)
+	text := s.books.card(&now, r)
 	s.editing.Unlock()
 	if err := s.putSmall(e.num(), text, body); err != nil {
 		return err
@@ -169,110 +237,42 @@ func (s *Store) flushSmall() {
 		if sick, _ := v.state(); sick != nil {
 			continue
 		}
-		if err := v.Segments().Flush(); err != nil {
-			v.suspect(err)
+		if err := s.flushVolume(v); err != nil {
 			s.log.Warn("failed to flush small objects", "volume", v.dir, "err", err)
 		}
 	}
 }
 
-// trimSmall removes the oldest segments until the pool is within its bound.
-func (s *Store) trimSmall() {
-	for range 64 { // at most so many at a time
-		s.mu.Lock()
-		var total int64
-		var fullest *volume
-		for _, v := range s.volumes {
-			total += v.small
-			if sick, _ := v.state(); sick == nil && len(v.segments) > 1 && (fullest == nil || v.small > fullest.small) {
-				fullest = v
-			}
-		}
-		over := total > s.cfg.SmallBytes
-		s.mu.Unlock()
-		if !over || fullest == nil {
-			return
-		}
-		if err := s.dropSegment(fullest); err != nil {
-			s.log.Warn("failed to remove a segment of small objects", "volume", fullest.dir, "err", err)
-			return
-		}
-	}
-}
-
-// dropSegment removes the oldest segment of a volume. What earned it moves to
-// the newest one first, but never more than half of the segment, or nothing
-// would be won.
-func (s *Store) dropSegment(v *volume) error {
+// flushVolume makes what has come into the segments of one volume durable. If
+// that fails, what came since it last went well is appended anew, from memory or
+// from what can be read of it still; what is lost is forgotten.
+func (s *Store) flushVolume(v *volume) error {
 	s.mu.Lock()
-	oldest := slices.Min(slices.Collect(maps.Keys(v.segments)))
-	seg := v.segments[oldest]
-	var stay, leave []entry
-	room := seg.bytes / 2
-	for _, num := range seg.nums {
-		e := s.objects[num]
-		if e == nil || !e.is(isSmall) || e.volume != v.num || e.place.Segment != oldest {
-			continue // it is gone, or has moved
-		}
-		if n := e.size + recordOverhead; e.is(isPinned) || e.node.State().Freq > 0 && n <= room {
-			room -= n
-			stay = append(stay, *e)
-		} else {
-			leave = append(leave, *e)
-		}
-	}
+	fresh := v.fresh
+	v.fresh = map[uint64]bool{}
 	s.mu.Unlock()
-	for i := range stay {
-		if err := s.moveSmall(&stay[i]); err != nil && !errors.Is(err, ErrNotFound) {
-			return err
-		}
-		s.tire(stay[i].num())
+	err := v.Segments().Flush()
+	if err == nil {
+		return nil
 	}
-	if err := v.Segments().Flush(); err != nil {
-		v.suspect(err)
-		return err
-	}
-	s.editing.Lock()
+	v.suspect(err)
 	s.mu.Lock()
-	ed := s.books.edit()
-	for i := range leave {
-		e, ok := s.objects[leave[i].num()]
-		if !ok || e.place != leave[i].place || e.is(isPinned) {
-			continue
-		}
-		s.queueOf(e).Evict(&e.node)
-		s.counts.Evicted++
-		s.counts.EvictedBytes += e.size
-		s.forgetEntry(e)
-	}
-	v.small -= seg.bytes
-	delete(v.segments, oldest)
+	v.failures++
+	maps.Copy(fresh, v.fresh)
+	v.fresh = map[uint64]bool{}
 	s.mu.Unlock()
-	for i := range leave {
-		if _, ok := s.look(leave[i].num()); !ok {
-			ed.object(leave[i].num())
+	for num := range fresh {
+		e, ok := s.look(num)
+		if !ok || !e.is(isSmall) || !e.is(isComplete) || e.volume != v.num {
+			continue // gone, or its fill will see to it
+		}
+		if again := s.moveSmall(&e); again != nil && !errors.Is(again, ErrNotFound) {
+			s.mu.Lock()
+			v.fresh[num] = true // at the next flush, then
+			s.mu.Unlock()
 		}
 	}
-	ed.done()
-	s.editing.Unlock()
-	if err := v.Segments().Remove(oldest); err != nil {
-		v.suspect(err)
-		return err
-	}
-	return nil
-}
-
-// tire takes away half of the hits that saved an object, so that it does not
-// stay for ever.
-func (s *Store) tire(num uint64) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if e, ok := s.objects[num]; ok {
-		q := s.queueOf(e)
-		freq := e.node.State().Freq
-		q.Remove(&e.node)
-		q.Restore(&e.node, e.reserved(), evict.State{Main: true, Freq: freq / 2})
-	}
+	return err
 }
 
 // unmake turns an object that was taken for a small one into one with a blob:

@@ -2,6 +2,7 @@ package cache
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 	"slices"
 
@@ -17,6 +18,7 @@ type service struct {
 	quota int64 // 0: none but the store's own bound
 	bytes int64
 	loose int64        // of them what may be evicted
+	crumb int64        // of them what may be evicted for the quota, in segments
 	queue *evict.Queue // bodies in files of their own
 	small *evict.Queue // bodies in segments
 }
@@ -45,17 +47,18 @@ func (s *Store) queueOf(e *entry) *evict.Queue {
 
 // evictable reports whether an entry may go to make room for others: small ones
 // go with their segment. s.mu is held.
-func (s *Store) evictable(e *entry) bool {
-	return !e.is(isPinned|isSmall) && s.active[e.num()] == nil
-}
+func (s *Store) evictable(e *entry) bool { return s.idle(e) && !e.is(isSmall) }
+
+// idle reports whether an entry is neither pinned nor being filled; s.mu is held.
+func (s *Store) idle(e *entry) bool { return !e.is(isPinned) && s.active[e.num()] == nil }
 
 // change is the one way to change what an entry counts for; s.mu is held.
 func (s *Store) change(e *entry, how func()) {
 	s.tally(e, -1)
-	was := s.evictable(e)
+	was := s.idle(e)
 	how()
 	s.tally(e, +1)
-	if !was && s.evictable(e) {
+	if !was && s.idle(e) {
 		s.queueOf(e).Wake(&e.node)
 	}
 }
@@ -67,9 +70,12 @@ func (s *Store) tally(e *entry, sign int64) {
 	s.used += n
 	svc.bytes += n
 	v.bytes += n
-	if s.evictable(e) {
+	switch {
+	case s.evictable(e):
 		svc.loose += n
 		v.loose += n
+	case s.idle(e):
+		svc.crumb += n
 	}
 	if e.is(isComplete) {
 		s.whole += int(sign)
@@ -112,7 +118,7 @@ func (s *Store) makeRoom(need int64, svc *service, on *volume) (*volume, []*entr
 	}
 	switch {
 	case need == 0: // whatever can go, goes
-	case quota > 0 && quota > svc.loose:
+	case quota > 0 && quota > svc.loose+svc.crumb:
 		return nil, nil, fmt.Errorf("no room for %d bytes: the quota of %s is %d, and the rest of it is pinned or being filled: %w", need, svc.name, svc.quota, content.ErrFull)
 	case over > loose:
 		return nil, nil, fmt.Errorf("no room for %d bytes (%d over store.max_bytes, the rest is pinned or being filled): %w", need, over-loose, content.ErrFull)
@@ -127,21 +133,20 @@ func (s *Store) makeRoom(need int64, svc *service, on *volume) (*volume, []*entr
 		}
 		n := e.reserved()
 		over -= n
-		s.volumeOf(e).regain(n)
-		if e.volume == v.num {
+		if !e.is(isSmall) { // else the disk has no more room before its segment goes
+			s.volumeOf(e).regain(n)
+		}
+		if e.volume == v.num && !e.is(isSmall) {
 			short -= n
 		}
 		if svc != nil && s.services[e.service] == svc {
 			quota -= n
 		}
-		s.queueOf(e).Evict(&e.node)
-		s.forgetEntry(e)
-		s.counts.Evicted++
-		s.counts.EvictedBytes += n
+		s.evict(e)
 		victims = append(victims, e)
 	}
-	if need == 0 && (over > 0 || short > 0) {
-		err = fmt.Errorf("%d bytes over the bounds, all of it pinned or being filled: %w", max(over, short), content.ErrFull)
+	if need == 0 && max(over, short, quota) > 0 {
+		err = fmt.Errorf("%d bytes over the bounds, all of it pinned or being filled: %w", max(over, short, quota), content.ErrFull)
 	}
 	return v, victims, err
 }
@@ -155,8 +160,9 @@ func (s *Store) roomiest(need int64, on *volume) (best *volume, room int64, err 
 		if on != nil && v != on {
 			continue
 		}
-		sick, _ := v.state()
-		if sick != nil {
+		sick, gone := v.state()
+		tidying := on != nil && need == 0 && !gone && errors.Is(sick, content.ErrFull) // removing needs no room
+		if sick != nil && !tidying {
 			why = cmp.Or(why, unwritable(v.dir, sick))
 			continue
 		}
@@ -181,25 +187,51 @@ func (s *Store) roomiest(need int64, on *volume) (best *volume, room int64, err 
 func (s *Store) victim(svc *service, only bool, v *volume, here bool) *entry {
 	skip := func(n *evict.Node) bool {
 		e := s.objects[n.Num]
-		return e == nil || !s.evictable(e) || here && e.volume != v.num
+		return e == nil || !s.idle(e) || here && e.volume != v.num
 	}
 	var found *entry
-	for _, each := range s.services {
-		if only && each != svc || each.loose == 0 {
-			continue
-		}
-		n := each.queue.Victim(skip)
+	ask := func(q *evict.Queue) {
+		n := q.Victim(skip)
 		for tries := 0; n == nil && tries < 1000; tries++ { // nil may mean "not found yet"
-			n = each.queue.Victim(skip)
+			n = q.Victim(skip)
 		}
 		if n == nil {
-			continue
+			return
 		}
 		if e := s.objects[n.Num]; found == nil || e.used < found.used {
 			found = e
 		}
 	}
+	for _, each := range s.services {
+		if only && each != svc {
+			continue
+		}
+		if each.loose > 0 {
+			ask(each.queue)
+		}
+		if only && each.crumb > 0 { // a small one counts for its service, and needs room on the disk until its segment goes
+			ask(each.small)
+		}
+	}
 	return found
+}
+
+// evict takes an entry out of every list, to make room; s.mu is held.
+func (s *Store) evict(e *entry) {
+	s.queueOf(e).Evict(&e.node)
+	s.forgetEntry(e)
+	s.counts.Evicted++
+	s.counts.EvictedBytes += e.reserved()
+}
+
+// unlist takes evicted objects out of the index; s.editing is held.
+func (s *Store) unlist(victims []*entry) {
+	ed := s.books.edit()
+	for _, e := range victims {
+		ed.object(e.num())
+		s.log.Debug("evicted", "object", e.num(), "bytes", e.reserved())
+	}
+	ed.done()
 }
 
 // forgetEntry takes an entry out of every list but its queue; s.mu is held.
@@ -262,12 +294,7 @@ func (s *Store) evicting(pick func() ([]*entry, error)) error {
 	s.mu.Lock()
 	victims, err := pick()
 	s.mu.Unlock()
-	ed := s.books.edit()
-	for _, e := range victims {
-		ed.object(e.num())
-		s.log.Debug("evicted", "object", e.num(), "bytes", e.reserved())
-	}
-	ed.done()
+	s.unlist(victims)
 	s.editing.Unlock()
 	s.discard(victims)
 	return err

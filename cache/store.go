@@ -49,6 +49,8 @@ type Store struct {
 	fills  sync.WaitGroup
 	kicked chan struct{} // capacity 1: housekeeping is wanted before its time
 	doubt  chan struct{} // capacity 1: a volume is to be looked at
+	name   string        // of the index
+	apart  func(dir string) bool
 
 	// editing makes changes of names and records one at a time. It is taken
 	// before mu and Fill.mu, never after, and not held over work on bodies.
@@ -165,6 +167,9 @@ func (s *Store) admit(spec *Spec, called string) (e *entry, err error) {
 	err = s.evicting(func() ([]*entry, error) {
 		if s.closed {
 			return nil, ErrClosed
+		}
+		if err := s.indexTakes(); err != nil {
+			return nil, err
 		}
 		e = &entry{size: spec.Size, trust: uint8(spec.Trust), service: s.serviceFor(called)}
 		e.node.Num, e.node.Ghost = s.nextNumber(), ghostOf(called)

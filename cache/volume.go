@@ -17,17 +17,23 @@ type volume struct {
 	dir          string
 	minFree      int64
 	doubt        chan struct{} // capacity 1, shared: a volume is to be looked at
+	apart        bool          // on a file system of its own
 
 	// Store.mu guards what follows.
 	bytes    int64 // that objects take
 	loose    int64 // of them what may be evicted
 	small    int64 // bytes of segments
 	segments map[uint32]*segment
+	fresh    map[uint64]bool // small objects that came since the last flush
+	failures int             // of flushes: what was appended before the last one is lost
 
 	// mu guards what follows.
-	mu      sync.Mutex
-	sick    error // why nothing can be written
-	gone    bool  // nothing can be read either
+	mu   sync.Mutex
+	sick error // why nothing can be written
+	gone bool  // nothing can be read either
+	// alien says that the index does not know all that lies there: no body may be
+	// taken for a leftover.
+	alien   bool
 	free    int64 // bytes, when last measured, and what was evicted since
 	pledged int64 // of them to bodies that are being made
 }
@@ -44,6 +50,13 @@ func (v *volume) state() (sick error, gone bool) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	return v.sick, v.gone
+}
+
+// isAlien reports whether the index may not know all that lies on the volume.
+func (v *volume) isAlien() bool {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	return v.alien
 }
 
 // suspect takes note of an error that may mean that the disk is full, read-only
@@ -159,11 +172,12 @@ func minFreeOf(total int64) int64 { return min(max(total/16, 24<<20), 256<<20) }
 func (s *Store) lose(v *volume, why error) {
 	v.mu.Lock()
 	was := v.gone
-	v.sick, v.gone = why, true
+	v.sick, v.gone, v.alien = why, true, true
 	v.mu.Unlock()
 	if was {
 		return
 	}
+	s.noteVolumes() // first: after a crash, what is there is adopted and not swept away
 	s.mu.Lock()
 	var lost []uint64
 	var fills []*Fill
@@ -184,11 +198,27 @@ func (s *Store) lose(v *volume, why error) {
 		<-f.Done()
 		lost = append(lost, f.num)
 	}
-	s.editing.Lock()
-	defer s.editing.Unlock()
 	for _, num := range lost {
+		s.editing.Lock()
 		s.forget(num)
+		s.editing.Unlock()
 	}
+	s.mu.Lock()
+	v.small, v.segments, v.fresh = 0, map[uint32]*segment{}, map[uint64]bool{}
+	s.mu.Unlock()
+}
+
+// noteVolumes writes down which volumes the index knows all of.
+func (s *Store) noteVolumes() {
+	ids := map[string]uint8{}
+	for _, v := range s.volumes {
+		if v.Volume != nil && !v.isAlien() {
+			ids[v.ID()] = v.num
+		}
+	}
+	ed := s.books.edit()
+	ed.setting("volumes", ids)
+	ed.done()
 }
 
 // watchVolumes looks at each volume and brings back those that are well again.
@@ -206,9 +236,9 @@ func (s *Store) watchVolumes() {
 		case errors.Is(err, disk.ErrGone):
 			s.lose(v, err)
 			continue
-		case gone && err == nil:
+		case gone || v.isAlien():
 			s.log.Info("a lost volume is back", "volume", v.dir)
-			s.adopt(v)
+			s.takeIn(v)
 		}
 		v.mu.Lock()
 		if (v.sick == nil) != (err == nil) {
