@@ -86,7 +86,7 @@ func (s *Store) openVolumes() (home *volume, err error) {
 	dirs := append([]string{s.cfg.Dir}, s.cfg.Volumes...)
 	apart := apartBefore(dirs)
 	for i, dir := range dirs {
-		v := &volume{num: uint8(i), dir: dir, doubt: s.doubt, segments: map[uint32]*segment{}, fresh: map[uint64]bool{}}
+		v := &volume{num: uint8(i), dir: dir, doubt: s.doubt, segments: map[uint32]*segment{}, fresh: map[uint64]bool{}, torn: map[uint64]bool{}}
 		s.volumes = append(s.volumes, v)
 		d, err := (*disk.Volume)(nil), error(nil)
 		v.apart = s.apart(dir)

@@ -247,6 +247,7 @@ func (s *Store) flushSmall() {
 // that fails, what came since it last went well is appended anew, from memory or
 // from what can be read of it still; what is lost is forgotten.
 func (s *Store) flushVolume(v *volume) error {
+	s.reappend(v)
 	s.mu.Lock()
 	fresh := v.fresh
 	v.fresh = map[uint64]bool{}
@@ -258,21 +259,32 @@ func (s *Store) flushVolume(v *volume) error {
 	v.suspect(err)
 	s.mu.Lock()
 	v.failures++
-	maps.Copy(fresh, v.fresh)
+	maps.Copy(v.torn, fresh)
+	maps.Copy(v.torn, v.fresh)
 	v.fresh = map[uint64]bool{}
 	s.mu.Unlock()
-	for num := range fresh {
+	s.reappend(v)
+	return err
+}
+
+// reappend appends what a failed flush may have lost. What the disk does not take
+// now waits for the next flush.
+func (s *Store) reappend(v *volume) {
+	s.mu.Lock()
+	torn := v.torn
+	v.torn = map[uint64]bool{}
+	s.mu.Unlock()
+	for num := range torn {
 		e, ok := s.look(num)
 		if !ok || !e.is(isSmall) || !e.is(isComplete) || e.volume != v.num {
 			continue // gone, or its fill will see to it
 		}
-		if again := s.moveSmall(&e); again != nil && !errors.Is(again, ErrNotFound) {
+		if err := s.moveSmall(&e); err != nil && !errors.Is(err, ErrNotFound) {
 			s.mu.Lock()
-			v.fresh[num] = true // at the next flush, then
+			v.torn[num] = true
 			s.mu.Unlock()
 		}
 	}
-	return err
 }
 
 // unmake turns an object that was taken for a small one into one with a blob:

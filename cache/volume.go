@@ -25,7 +25,8 @@ type volume struct {
 	small    int64 // bytes of segments
 	segments map[uint32]*segment
 	fresh    map[uint64]bool // small objects that came since the last flush
-	failures int             // of flushes: what was appended before the last one is lost
+	torn     map[uint64]bool // small objects that a failed flush may have lost
+	failures int             // of flushes
 
 	// mu guards what follows.
 	mu   sync.Mutex
@@ -204,7 +205,7 @@ func (s *Store) lose(v *volume, why error) {
 		s.editing.Unlock()
 	}
 	s.mu.Lock()
-	v.small, v.segments, v.fresh = 0, map[uint32]*segment{}, map[uint64]bool{}
+	v.small, v.segments, v.fresh, v.torn = 0, map[uint32]*segment{}, map[uint64]bool{}, map[uint64]bool{}
 	s.mu.Unlock()
 }
 
