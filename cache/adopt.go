@@ -15,6 +15,9 @@ func (s *Store) takeIn(v *volume) {
 	v.alien = !whole
 	v.mu.Unlock()
 	s.noteVolumes()
+	if err := s.denied.doubt(); err != nil {
+		s.log.Warn("failed to save the list of takedowns", "err", err)
+	}
 }
 
 // adopt takes in what lies on a volume and the index does not know: after the

@@ -240,7 +240,7 @@ func (s *Store) mend(num uint64) (*Fill, error) {
 	f.mending = true
 	f.mu.Unlock()
 	if mine {
-		s.fills.Go(func() { s.repair(f, repairer) })
+		s.spawn(func() { s.repair(f, repairer) }) // else Close has stopped the fill
 	}
 	return f, nil
 }

@@ -11,6 +11,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"reflect"
 	"strings"
 	"sync"
 	"time"
@@ -23,7 +24,9 @@ import (
 type denials struct {
 	dirs []string // of the volumes
 
-	// mu guards what follows.
+	saving sync.Mutex // one writes the files at a time; taken before mu
+
+	// mu guards what follows. It is not held over work on files.
 	mu    sync.Mutex
 	list  map[string]listed
 	whole bool // there are digests of whole files
@@ -43,6 +46,8 @@ type deniedList struct {
 	List json.RawMessage `json:"list"`
 }
 
+func sumOf(list []byte) uint32 { return crc32.Checksum(list, castagnoli) }
+
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
 const (
@@ -54,12 +59,14 @@ const (
 // start: what was taken down must not come back because of a bad sector.
 func openDenials(dirs []string) (*denials, error) {
 	d := &denials{dirs: dirs, list: map[string]listed{}}
+	var read []map[string]listed
 	for _, dir := range dirs {
 		path := filepath.Join(dir, deniedFile)
 		list, err := readDenials(path)
 		if err != nil {
 			return nil, fmt.Errorf("read the list of takedowns %s: %w", path, err)
 		}
+		read = append(read, list)
 		for what, n := range list {
 			old, ok := d.list[what]
 			if !ok || n.At.After(old.At) {
@@ -72,6 +79,12 @@ func openDenials(dirs []string) (*denials, error) {
 	for what, n := range d.list {
 		if n.By != "" { // else it was lifted; the mark outranks older lists
 			d.whole = d.whole || strings.HasPrefix(what, "sha256:")
+		}
+	}
+	for _, list := range read {
+		if len(d.list) > 0 && !reflect.DeepEqual(list, d.list) {
+			_ = d.save() // what cannot be written now has what it had
+			break
 		}
 	}
 	return d, nil
@@ -87,7 +100,7 @@ func readDenials(path string) (list map[string]listed, err error) {
 	if err == nil {
 		err = json.Unmarshal(text, &file)
 	}
-	if err == nil && crc32.Checksum(file.List, castagnoli) != file.Sum {
+	if err == nil && sumOf(file.List) != file.Sum {
 		err = errors.New("checksum is wrong")
 	}
 	if err == nil {
@@ -153,23 +166,37 @@ func (n Denial) refusal() error {
 	return fmt.Errorf("%w: %s, by %s on %s: %s", ErrDenied, n.What, n.By, n.At.Format(time.DateOnly), n.Why)
 }
 
-// checkBody says whether the bytes were taken down. The digest of the whole is
-// made only if somebody asked for one to be kept out.
-func (d *denials) checkBody(id content.ID, body io.Reader) error {
-	if err := d.check("", id); err != nil {
-		return err
-	}
+// digest makes the SHA-256 of a whole body, if somebody asked for one to be kept
+// out; else it is nil.
+func (d *denials) digest(body io.Reader) (*content.Hash, error) {
 	d.mu.Lock()
 	whole := d.whole
 	d.mu.Unlock()
 	if !whole {
-		return nil
+		return nil, nil
 	}
 	h := sha256.New()
 	if _, err := io.Copy(h, body); err != nil {
-		return fmt.Errorf("hash the whole: %w", err)
+		return nil, fmt.Errorf("hash the whole: %w", err)
 	}
-	return d.checkSHA256(content.Hash(h.Sum(nil)))
+	return (*content.Hash)(h.Sum(nil)), nil
+}
+
+// checkBody says whether bytes were taken down, by their identity or by what
+// digest gave; it is errNoDigest if that is needed by now.
+func (d *denials) checkBody(id content.ID, sum *content.Hash) error {
+	if err := d.check("", id); err != nil {
+		return err
+	}
+	if sum != nil {
+		return d.checkSHA256(*sum)
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.whole {
+		return errNoDigest
+	}
+	return nil
 }
 
 func (d *denials) checkSHA256(sum content.Hash) error {
@@ -181,24 +208,51 @@ func (d *denials) checkSHA256(sum content.Hash) error {
 	return nil
 }
 
-// set puts a denial on the list of every volume that can be written.
-func (d *denials) set(n listed) error {
+// set puts a denial on the list of every volume that can be written, and returns
+// it with a time that is later than that of the one before.
+func (d *denials) set(n listed) (Denial, error) {
 	d.mu.Lock()
-	defer d.mu.Unlock()
+	if old := d.list[n.What]; !n.At.After(old.At) {
+		n.At = old.At.Add(1)
+	}
 	d.list[n.What] = n
-	d.whole = d.whole || strings.HasPrefix(n.What, "sha256:")
-	return d.save()
+	d.whole = d.whole || n.By != "" && strings.HasPrefix(n.What, "sha256:")
+	d.mu.Unlock()
+	return n.Denial, d.save()
 }
 
 // settle says that the store was searched for what a denial is of, unless that
 // was lifted or made anew meanwhile.
 func (d *denials) settle(n Denial) error {
 	d.mu.Lock()
-	defer d.mu.Unlock()
-	if now := d.list[n.What]; !now.Pending || !now.At.Equal(n.At) {
+	now := d.list[n.What]
+	pending := now.Pending && now.At.Equal(n.At)
+	if pending {
+		d.list[n.What] = listed{Denial: n}
+	}
+	d.mu.Unlock()
+	if !pending {
 		return nil
 	}
-	d.list[n.What] = listed{Denial: n}
+	return d.save()
+}
+
+// doubt says that bodies came into the store that nobody has searched: the
+// digests of wholes are to be looked for again. The volume that they came with
+// may not have heard of the last denials.
+func (d *denials) doubt() error {
+	d.mu.Lock()
+	none := len(d.list) == 0
+	for what, n := range d.list {
+		if n.By != "" && strings.HasPrefix(what, "sha256:") {
+			n.Pending = true
+			d.list[what] = n
+		}
+	}
+	d.mu.Unlock()
+	if none {
+		return nil
+	}
 	return d.save()
 }
 
@@ -214,14 +268,25 @@ func (d *denials) pending() (all []Denial) {
 	return all
 }
 
-// save writes the list; d.mu is held.
+// save writes the list to every volume; one that takes it is enough.
 func (d *denials) save() error {
+	d.saving.Lock()
+	defer d.saving.Unlock()
+	d.mu.Lock()
 	list := encode(d.list)
-	text := append(encode(deniedList{crc32.Checksum(list, castagnoli), list}), '\n')
+	d.mu.Unlock()
+	text := append(encode(deniedList{sumOf(list), list}), '\n')
+	return d.everywhere("write the list of takedowns", func(dir string) error {
+		return replaceFile(filepath.Join(dir, deniedFile), text)
+	})
+}
+
+// everywhere does something on every volume. It fails if none takes it.
+func (d *denials) everywhere(what string, do func(dir string) error) error {
 	var failed []error
 	for _, dir := range d.dirs {
-		if err := replaceFile(filepath.Join(dir, deniedFile), text); err != nil {
-			failed = append(failed, fmt.Errorf("write the list of takedowns: %w", err))
+		if err := do(dir); err != nil {
+			failed = append(failed, fmt.Errorf("%s: %w", what, err))
 		}
 	}
 	if len(failed) == len(d.dirs) {
@@ -249,17 +314,4 @@ func replaceFile(path string, text []byte) error {
 		return err
 	}
 	return errors.Join(dir.Sync(), dir.Close())
-}
-
-// audit appends a line, durably.
-func (d *denials) audit(entry AuditEntry) error {
-	f, err := os.OpenFile(filepath.Join(d.dirs[0], auditFile), os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o600)
-	if err != nil {
-		return fmt.Errorf("audit: %w", err)
-	}
-	_, err = f.Write(append(encode(entry), '\n'))
-	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
-		return fmt.Errorf("audit: %w", err)
-	}
-	return nil
 }

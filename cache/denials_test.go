@@ -12,7 +12,7 @@ func TestPurgeIsFinished(t *testing.T) {
 	const name = "http://a.example/x"
 	put(t, s, name, noise(1, 5000))
 	put(t, s, "http://b.example/x", noise(2, 5000))
-	if err := s.denied.set(listed{Denial{What: name, Why: "test", By: "test"}, true}); err != nil {
+	if _, err := s.denied.set(listed{Denial{What: name, Why: "test", By: "test"}, true}); err != nil {
 		t.Fatal(err)
 	}
 	s = reopen(t, s)

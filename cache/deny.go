@@ -1,16 +1,11 @@
 package cache
 
 import (
-	"bufio"
-	"bytes"
 	"context"
 	"crypto/sha256"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io/fs"
-	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"time"
@@ -57,10 +52,11 @@ func (s *Store) Denials() []Denial {
 	return all
 }
 
-// Purge takes something down for good: it and whatever has its bytes leaves the
-// store, and may not come back. what is as in [Denial]; why and by go into the
-// audit. The denial is durable when Purge returns; the objects removed are
-// listed. After a purge by SHA-256 the bodies are still being searched.
+// Purge takes something down for good: what has the name, the identity or the
+// digest leaves the store, and may not come back. what is as in [Denial]; why and
+// by go into the audit. The denial is durable when Purge returns; the objects
+// removed are listed. After a purge by SHA-256 the bodies are still being
+// searched. An error of the audit does not keep anything in the store.
 func (s *Store) Purge(what, why, by string) ([]Info, error) {
 	what, err := normalDenial(what)
 	if err != nil {
@@ -70,14 +66,12 @@ func (s *Store) Purge(what, why, by string) ([]Info, error) {
 		return nil, errors.New("purge: say who takes it down and why")
 	}
 	n := Denial{What: what, Why: why, By: by, At: time.Now().UTC()}
-	if err := s.denied.set(listed{n, true}); err != nil {
+	if n, err = s.denied.set(listed{n, true}); err != nil {
 		return nil, fmt.Errorf("purge: %w", err)
 	}
-	if err := s.denied.audit(AuditEntry{Denial: n, Action: "denied"}); err != nil {
-		return nil, fmt.Errorf("purge: %w", err)
-	}
-	removed, err := s.enforce(n)
-	if err != nil {
+	err = s.denied.audit(AuditEntry{Denial: n, Action: "denied"})
+	removed, failed := s.enforce(n)
+	if err = errors.Join(err, failed); err != nil {
 		return removed, fmt.Errorf("purge: %w", err)
 	}
 	return removed, nil
@@ -89,7 +83,7 @@ func (s *Store) enforce(n Denial) ([]Info, error) {
 	//lint:ignore SA2001 nothing is guarded, only waited for
 	s.editing.Unlock()
 	if strings.HasPrefix(n.What, "sha256:") {
-		s.fills.Go(func() { s.searchDigest(n) })
+		s.spawn(func() { s.searchDigest(n) }) // of a closed store, at the next start
 		return nil, nil
 	}
 	nums := s.matching(func(called string) bool { return s.denied.check(called, content.ID{}) != nil })
@@ -140,33 +134,39 @@ func (s *Store) removeDenied(n Denial, nums []uint64) (removed []Info, err error
 	return removed, errors.Join(err, s.books.index.Commit(context.Background()))
 }
 
-// searchDigest reads every body to find the one with a digest.
+// searchDigest reads every body to find those with a digest.
 func (s *Store) searchDigest(n Denial) {
-	for _, info := range s.List() {
+	for _, num := range s.numbersOf() {
 		if s.ctx.Err() != nil {
 			return
 		}
-		if !info.Complete {
-			continue
-		}
-		r, err := s.Read(info.Num)
-		if err != nil {
-			continue
-		}
-		h := sha256.New()
-		_, err = r.WriteRange(s.ctx, h, content.Range{End: info.Size})
-		_ = r.Close() // opened for reading
-		if err != nil || s.denied.checkSHA256(content.Hash(h.Sum(nil))) == nil {
-			continue
-		}
-		if _, err := s.removeDenied(n, []uint64{info.Num}); err != nil {
-			s.log.Error("failed to take an object down", "object", info.Num, "err", err)
-			return
+		if err := s.searchBody(n, num); err != nil && !errors.Is(err, ErrNotFound) {
+			s.log.Error("failed to look for what is taken down", "object", num, "err", err)
 		}
 	}
 	if err := s.denied.settle(n); err != nil {
 		s.log.Warn("failed to save the list of takedowns", "err", err)
 	}
+}
+
+// searchBody removes an object if it has the digest. It is no request for the
+// object.
+func (s *Store) searchBody(n Denial, num uint64) error {
+	e, ok := s.look(num)
+	if !ok || !e.is(isComplete) {
+		return nil // its fill will see to it
+	}
+	r, err := s.newReader(&e)
+	if err != nil {
+		return err
+	}
+	h := sha256.New()
+	_, err = r.WriteRange(s.ctx, h, content.Range{End: e.size})
+	_ = r.Close() // opened for reading
+	if err == nil && s.denied.checkSHA256(content.Hash(h.Sum(nil))) != nil {
+		_, err = s.removeDenied(n, []uint64{num})
+	}
+	return err
 }
 
 // Lift lets back what was taken down.
@@ -179,7 +179,7 @@ func (s *Store) Lift(what, by string) error {
 		return fmt.Errorf("lift %s: %w", what, ErrNotFound)
 	}
 	n := Denial{What: what, At: time.Now().UTC()}
-	if err := s.denied.set(listed{Denial: n}); err != nil {
+	if n, err = s.denied.set(listed{Denial: n}); err != nil {
 		return fmt.Errorf("lift: %w", err)
 	}
 	n.By = by
@@ -190,24 +190,4 @@ func (s *Store) denialOf(what string) Denial {
 	s.denied.mu.Lock()
 	defer s.denied.mu.Unlock()
 	return s.denied.list[what].Denial
-}
-
-// Audit gives what was taken down, removed and let back, oldest first.
-func (s *Store) Audit() ([]AuditEntry, error) {
-	text, err := os.ReadFile(filepath.Join(s.denied.dirs[0], auditFile))
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil
-	}
-	if err != nil {
-		return nil, fmt.Errorf("read audit: %w", err)
-	}
-	var all []AuditEntry
-	lines := bufio.NewScanner(bytes.NewReader(text))
-	for lines.Scan() {
-		var entry AuditEntry
-		if json.Unmarshal(lines.Bytes(), &entry) == nil { // a line that a crash cut short says nothing
-			all = append(all, entry)
-		}
-	}
-	return all, nil
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"time"
 
 	"golang.org/x/time/rate"
@@ -41,13 +40,8 @@ func (s *Store) Scrub(ctx context.Context, perSecond int64) (ScrubReport, error)
 	var report ScrubReport
 	s.mu.Lock()
 	before := s.counts.Damaged
-	nums := make([]uint64, 0, len(s.objects))
-	for num := range s.objects {
-		nums = append(nums, num)
-	}
 	s.mu.Unlock()
-	slices.Sort(nums)
-	for _, num := range nums {
+	for _, num := range s.numbersOf() {
 		n, err := s.scrubObject(ctx, num, limit)
 		if ctx.Err() != nil {
 			return report, fmt.Errorf("scrub: %w", ctx.Err())

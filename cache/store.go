@@ -16,6 +16,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"slices"
 	"sync"
 	"time"
@@ -260,13 +261,7 @@ func (s *Store) look(num uint64) (entry, bool) {
 // List gives every object, newest first. It reads all records: it is for people
 // and their tools, not for requests.
 func (s *Store) List() []Info {
-	s.mu.Lock()
-	nums := make([]uint64, 0, len(s.objects))
-	for num := range s.objects {
-		nums = append(nums, num)
-	}
-	s.mu.Unlock()
-	slices.Sort(nums)
+	nums := s.numbersOf()
 	all := make([]Info, 0, len(nums))
 	for _, num := range slices.Backward(nums) {
 		if info, ok := s.Get(num); ok {
@@ -274,6 +269,25 @@ func (s *Store) List() []Info {
 		}
 	}
 	return all
+}
+
+// numbersOf lists the objects, oldest first.
+func (s *Store) numbersOf() []uint64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Sorted(maps.Keys(s.objects))
+}
+
+// spawn does work that Close waits for; it returns false, and does nothing, if
+// the store is closed.
+func (s *Store) spawn(work func()) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return false
+	}
+	s.fills.Go(work)
+	return true
 }
 
 // Layer gives the proof of a complete object, block by block.

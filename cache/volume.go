@@ -240,6 +240,7 @@ func (s *Store) watchVolumes() {
 		case gone || v.isAlien():
 			s.log.Info("a lost volume is back", "volume", v.dir)
 			s.takeIn(v)
+			s.enforcePending()
 		}
 		v.mu.Lock()
 		if (v.sick == nil) != (err == nil) {
