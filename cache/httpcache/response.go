@@ -41,18 +41,15 @@ type Response struct {
 // NewResponse makes the stored form of a response (§3.1) out of its status and
 // header and of the request that was sent for it. It copies the header without
 // hop-by-hop fields and without those that private="…" and no-cache="…" name
-// (§5.2.2), and adds a missing Date (RFC 9110 §6.6.1).
+// (Withheld), and adds a missing Date (RFC 9110 §6.6.1).
 func NewResponse(req *http.Request, status int, h http.Header, requested, received time.Time) *Response {
 	h = h.Clone()
 	if h == nil {
 		h = http.Header{}
 	}
 	StripHopByHop(h)
-	d, _ := responseDirectives(h)
-	for _, name := range []string{"private", "no-cache"} {
-		for _, field := range d.fields(name) {
-			h.Del(field)
-		}
+	for name := range Withheld(h) {
+		h.Del(name)
 	}
 	if _, ok := parseDate(h.Get("Date"), received); !ok {
 		h.Set("Date", received.UTC().Format(http.TimeFormat))
@@ -65,6 +62,22 @@ func NewResponse(req *http.Request, status int, h http.Header, requested, receiv
 		Variant:    VaryKey(VaryFields(h), req.Header),
 		Authorized: req.Header.Get("Authorization") != "",
 	}
+}
+
+// Withheld are the fields of h that private="…" and no-cache="…" name (§5.2.2).
+// They are for the client whose request brought the response, and for nobody
+// who is answered from the store.
+func Withheld(h http.Header) http.Header {
+	own := http.Header{}
+	d, _ := responseDirectives(h)
+	for _, name := range []string{"private", "no-cache"} {
+		for _, field := range d.fields(name) {
+			if lines := h.Values(field); len(lines) > 0 {
+				own[field] = slices.Clone(lines)
+			}
+		}
+	}
+	return own
 }
 
 // date is the Date field's value. A Response that NewResponse did not make may

@@ -166,3 +166,20 @@ func TestNewResponse(t *testing.T) {
 		t.Errorf("no header at all: %v", r.Header)
 	}
 }
+
+func TestWithheld(t *testing.T) {
+	for _, c := range []struct {
+		section string
+		lines   []string
+		want    http.Header
+	}{
+		{"§5.2.2.7", []string{`Cache-Control: private="a, b"`, "A: 1", "A: 2", "C: 3"}, header("A: 1", "A: 2")},
+		{"§5.2.2.4", []string{`Cache-Control: no-cache="a"`, "A: 1"}, header("A: 1")},
+		{"§5.2.2.7", []string{"Cache-Control: private", "A: 1"}, header()},
+		{"RFC 9213 §2.2", []string{`Cache-Control: private="a"`, "CDN-Cache-Control: max-age=1", "A: 1"}, header()},
+	} {
+		if got := Withheld(header(c.lines...)); !reflect.DeepEqual(got, c.want) {
+			t.Errorf("%s %q: got %v, want %v", c.section, c.lines, got, c.want)
+		}
+	}
+}

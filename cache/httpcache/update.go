@@ -9,7 +9,7 @@ import (
 // keptFields are those of a stored response that a newer header does not
 // change: they describe the stored bytes, and the newer one came without bytes
 // (§3.2).
-var keptFields = []string{"Content-Digest", "Content-Encoding", "Content-Length", "Content-Range"}
+var keptFields = []string{"Content-Digest", "Content-Encoding", "Content-Length", "Content-Md5", "Content-Range"}
 
 // Freshen renews stored with fresh, a 304 to its conditional request (§4.3.4)
 // or a 200 to a HEAD (§4.3.5): it takes fresh's times and its fields in place of
@@ -28,6 +28,9 @@ func Freshen(stored, fresh *Response) (updated *Response, ok bool) {
 		if !slices.Contains(keptFields, name) {
 			u.Header[name] = slices.Clone(lines)
 		}
+	}
+	for name := range Withheld(u.Header) {
+		u.Header.Del(name)
 	}
 	if len(fresh.Header.Values("Vary")) > 0 {
 		u.Variant = fresh.Variant

@@ -10,14 +10,14 @@ import (
 )
 
 func TestFreshen(t *testing.T) {
-	old := answer(get("Foo: 1"), 200, "Cache-Control: max-age=1", `ETag: "a"`, "Content-Length: 9", "Content-Encoding: gzip", "Age: 50", "X-Old: 1", "X-Both: 1", "Vary: Foo")
+	old := answer(get("Foo: 1"), 200, "Cache-Control: max-age=1", `ETag: "a"`, "Content-Length: 9", "Content-Encoding: gzip", "Content-MD5: a", "Age: 50", "X-Old: 1", "X-Both: 1", "Vary: Foo")
 	before := *old
 	before.Header = old.Header.Clone()
 	later := t0.Add(time.Minute)
-	fresh := NewResponse(get("Foo: 1"), 304, header("Cache-Control: max-age=7", `ETag: "a"`, "Content-Length: 0", "Content-Encoding: br", "X-Both: 2", "Connection: x-hop", "X-Hop: 1", "Set-Cookie: a=b"), later, later)
+	fresh := NewResponse(get("Foo: 1"), 304, header("Cache-Control: max-age=7", `ETag: "a"`, "Content-Length: 0", "Content-Encoding: br", "Content-MD5: b", "X-Both: 2", "Connection: x-hop", "X-Hop: 1", "Set-Cookie: a=b"), later, later)
 	got, ok := Freshen(old, fresh)
 	want := &Response{Status: 200, Requested: later, Received: later, Variant: old.Variant, Header: header("Cache-Control: max-age=7", `ETag: "a"`, "Content-Length: 9",
-		"Content-Encoding: gzip", "X-Old: 1", "X-Both: 2", "Vary: Foo", "Set-Cookie: a=b", "Date: "+at(time.Minute))}
+		"Content-Encoding: gzip", "Content-MD5: a", "X-Old: 1", "X-Both: 2", "Vary: Foo", "Set-Cookie: a=b", "Date: "+at(time.Minute))}
 	if !ok || !reflect.DeepEqual(got, want) {
 		t.Errorf("§3.2: got %+v, %v\nwant %+v", got, ok, want)
 	}
@@ -30,6 +30,16 @@ func TestFreshen(t *testing.T) {
 	moved := NewResponse(get("Bar: 1"), 304, header(`ETag: "a"`, "Vary: Bar"), later, later)
 	if got, ok := Freshen(old, moved); !ok || !MatchesVary(get("Bar: 1"), got) {
 		t.Errorf("§4.3.4: a new Vary is not followed: %+v", got)
+	}
+}
+
+// TestFreshenWithholds: a 304 without Cache-Control may bring a field that the
+// stored one keeps from others.
+func TestFreshenWithholds(t *testing.T) {
+	old := stored(`Cache-Control: max-age=1, no-cache="set-cookie"`, `ETag: "a"`)
+	got, ok := Freshen(old, answer(get(), 304, `ETag: "a"`, "Set-Cookie: a=b", "X-Old: 1"))
+	if !ok || got.Header.Get("Set-Cookie") != "" || got.Header.Get("X-Old") != "1" {
+		t.Errorf("§5.2.2.4: %+v, %v", got, ok)
 	}
 }
 
