@@ -1,7 +1,6 @@
 package proxy
 
 import (
-	"encoding/json"
 	"errors"
 	"maps"
 	"net/http"
@@ -21,6 +20,7 @@ type flight struct {
 
 	status int            // of upstream's answer, 0 if none came
 	found  *found         // the answer, if it can be shared
+	own    http.Header    // fields of the answer that are for the leader alone
 	stored bool           // it came with a body that is being stored
 	offer  *content.Offer // the answer, if it cannot
 	why    string         // it cannot
@@ -63,7 +63,7 @@ func (s *Server) join(q *query, f *found, v httpcache.Verdict, alone bool) (fl *
 	if !alone {
 		s.flights[key] = fl
 	}
-	mine := &query{req: q.req.Clone(s.life), key: q.key} // the client may leave
+	mine := &query{req: q.req.Clone(s.life), key: q.key, hear: q.hear} // the client may leave
 	mine.req.Body = nil
 	fly := func() {
 		s.fetch(mine, f, v, fl)
@@ -211,7 +211,7 @@ func (s *Server) fetch(q *query, f *found, v httpcache.Verdict, fl *flight) {
 // ask sends q upstream for the whole answer, made conditional by fields.
 func (s *Server) ask(q *query, conditional http.Header) (*content.Offer, error) {
 	s.count.upstream.Add(1)
-	return s.up.Open(s.life, s.whole(q, conditional))
+	return s.up.Open(q.hear.context(s.life), s.whole(q, conditional))
 }
 
 // whole is the request for the whole answer to q.
@@ -234,6 +234,7 @@ func (s *Server) take(q *query, offer *content.Offer, fl *flight) {
 		fl.why = why
 		return
 	}
+	fl.own = ownFields(offer)
 	f := &found{name: q.key, head: head}
 	if len(httpcache.VaryFields(head.Header)) > 0 {
 		f.epoch = time.Now().UnixNano()
@@ -242,7 +243,7 @@ func (s *Server) take(q *query, offer *content.Offer, fl *flight) {
 		}
 		f.name = variantName(q.key, f.epoch, head.Variant)
 	}
-	meta, err := json.Marshal(stored{*head, f.epoch})
+	meta, err := encodeStored(head, f.epoch)
 	if err != nil {
 		fl.why = err.Error()
 		return
@@ -305,7 +306,7 @@ func (s *Server) freshen(q *query, f *found, offer *content.Offer, fl *flight) b
 	if offer.Status != http.StatusNotModified {
 		return false
 	}
-	fl.found = &u
+	fl.found, fl.own = &u, ownFields(offer)
 	return true
 }
 

@@ -25,7 +25,9 @@ func (s *Server) forward(w http.ResponseWriter, r *http.Request) {
 		s.fail(w, r, &fault{status: http.StatusBadRequest, why: err.Error(), fwd: httpcache.FwdMethod})
 		return
 	}
-	a, err := s.pass(r.Context(), r, httpcache.FwdMethod, "")
+	hear := newInterim(w, r)
+	a, err := s.pass(hear.context(r.Context()), r, httpcache.FwdMethod, "")
+	hear.end()
 	if err != nil {
 		s.refuse(w, r, err)
 		return
@@ -45,8 +47,12 @@ func (s *Server) get(w http.ResponseWriter, r *http.Request, edit func(h http.He
 		s.fail(w, r, err)
 		return
 	}
+	if edit == nil {
+		q.hear = newInterim(w, r)
+	}
 	for try := 0; ; try++ {
 		a, err := s.resolve(r.Context(), q)
+		q.hear.end()
 		switch {
 		case r.Context().Err() != nil:
 			panic(http.ErrAbortHandler) // the client has left
@@ -193,6 +199,7 @@ func (s *Server) sendFound(w http.ResponseWriter, r *http.Request, a *answer, ed
 	h := w.Header()
 	p.finish()
 	maps.Copy(h, p.head)
+	maps.Copy(h, a.own)
 	httpcache.AddVia(h, "HTTP/1.1", s.cfg.Name)
 	a.status.AppendTo(h)
 	if edit != nil {

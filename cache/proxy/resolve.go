@@ -2,9 +2,7 @@ package proxy
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
-	"fmt"
 	"net/http"
 	"strconv"
 	"strings"
@@ -18,8 +16,9 @@ import (
 
 // query is a GET or HEAD for an absolute URL, and the key of that URL.
 type query struct {
-	req *http.Request
-	key string
+	req  *http.Request
+	key  string
+	hear *interim // nil: nobody hears interim answers
 }
 
 // newQuery takes a request whose URL is absolute.
@@ -29,14 +28,6 @@ func newQuery(r *http.Request) (*query, error) {
 		return nil, &fault{status: http.StatusBadRequest, why: err.Error()}
 	}
 	return &query{req: r, key: key}, nil
-}
-
-// stored is what the store keeps with a name.
-type stored struct {
-	httpcache.Response
-	// Epoch is part of the names of all variants of a URL: once the URL has
-	// lost its name, variants of an older epoch are never found again.
-	Epoch int64 `json:",omitempty"`
 }
 
 // found is a stored response.
@@ -66,6 +57,7 @@ func (f *found) size() int64 {
 // answer is what a client gets: a stored response or an open one to pass on.
 type answer struct {
 	found  *found
+	own    http.Header // fields that only the client that led to found gets
 	offer  *content.Offer
 	status httpcache.CacheStatus
 }
@@ -97,11 +89,11 @@ func (s *Server) named(name string) *found {
 	if !ok {
 		return nil
 	}
-	var m stored
-	if err := json.Unmarshal(meta, &m); err != nil || m.Status == 0 {
+	head, epoch, ok := decodeStored(meta)
+	if !ok {
 		return nil
 	}
-	return &found{name: name, head: &m.Response, info: info, epoch: m.Epoch}
+	return &found{name: name, head: head, info: info, epoch: epoch}
 }
 
 // maxRounds is how often a request waits for others' answers before it asks for
@@ -126,7 +118,7 @@ func (s *Server) resolve(ctx context.Context, q *query) (*answer, error) {
 			v = httpcache.Verdict{Fwd: httpcache.FwdPartial, Why: "only a part is here"}
 		}
 		if s.mustPass(q, v) {
-			return s.pass(ctx, q.req, v.Fwd, v.Why)
+			return s.pass(q.hear.context(ctx), q.req, v.Fwd, v.Why)
 		}
 		fl, lead := s.join(q, f, v, round >= maxRounds)
 		a, err := s.await(ctx, q, f, v, fl, lead)
@@ -198,12 +190,13 @@ func (s *Server) await(ctx context.Context, q *query, f *found, v httpcache.Verd
 	case fl.found != nil && httpcache.MatchesVary(q.req, fl.found.head):
 		if !lead {
 			s.count.collapsed.Add(1)
+			return &answer{found: fl.found, status: status}, nil
 		}
-		return &answer{found: fl.found, status: status}, nil
+		return &answer{found: fl.found, own: fl.own, status: status}, nil
 	case lead && fl.offer != nil:
 		if partialAsk(q.req.Header) && fl.status == http.StatusOK && q.req.Method == http.MethodGet {
 			fl.abandon()
-			return s.pass(ctx, q.req, v.Fwd, fl.why)
+			return s.pass(q.hear.context(ctx), q.req, v.Fwd, fl.why)
 		}
 		status.Detail = fl.why
 		return &answer{offer: fl.offer, status: status}, nil
@@ -265,9 +258,9 @@ func misleads(name string) bool {
 
 // name gives an object the names of a response.
 func (s *Server) name(q *query, f *found) error {
-	meta, err := json.Marshal(stored{*f.head, f.epoch})
+	meta, err := encodeStored(f.head, f.epoch)
 	if err != nil {
-		return fmt.Errorf("encode the head of %s: %w", q.key, err)
+		return err
 	}
 	names := []string{f.name}
 	if primary, _, ok := s.store.Lookup(q.key); f.name != q.key && (f.fill != nil || ok && primary.Num == f.info.Num) {
@@ -283,6 +276,13 @@ func (s *Server) name(q *query, f *found) error {
 		}
 	}
 	return nil
+}
+
+// ownFields are those of an answer that nobody else may have.
+func ownFields(o *content.Offer) http.Header {
+	h := o.Header.Clone()
+	httpcache.StripHopByHop(h)
+	return httpcache.Withheld(h)
 }
 
 // num is the object's number now.
