@@ -9,7 +9,9 @@ import (
 	"fmt"
 	"log/slog"
 	"slices"
+	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/cistern-edge/cistern/cache/content"
 	"github.com/cistern-edge/cistern/cache/index"
@@ -57,17 +59,30 @@ const (
 	maxNameBytes = 32 << 10
 	maxName      = 16 << 10
 	maxMeta      = 32 << 10
+	maxTitle     = 1 << 10
 )
 
 // checkName says whether the index can hold a name.
 func checkName(called string, meta []byte) error {
-	if len(called) > maxName {
+	switch {
+	case len(called) > maxName:
 		return fmt.Errorf("name of %d bytes; %d is the most", len(called), maxName)
-	}
-	if len(meta) > maxMeta {
+	case len(meta) > maxMeta:
 		return fmt.Errorf("%d bytes to be kept with the name; %d is the most", len(meta), maxMeta)
+	case !utf8.ValidString(called):
+		return fmt.Errorf("name %q is not UTF-8", clip(called, 100))
+	case len(encode(name{Name: called, Meta: meta})) > index.MaxValue-100:
+		return fmt.Errorf("name of %d bytes, with %d, takes too much room", len(called), len(meta))
 	}
 	return nil
+}
+
+// clip cuts text that is for people to at most max bytes.
+func clip(text string, max int) string {
+	if len(text) > max {
+		text = text[:max]
+	}
+	return strings.ToValidUTF8(text, "\uFFFD")
 }
 
 // name is what a name stands for.
@@ -177,6 +192,11 @@ func (ed *edit) entry(e *entry) { ed.set(numKey(entryPrefix, e.num()), e.encode(
 
 func (ed *edit) record(num uint64, r *record) {
 	value := encode(r)
+	if len(value) > index.MaxValue { // what is only for people goes first
+		r = r.clone()
+		r.Parts, r.From, r.Served = nil, nil, nil
+		value = encode(r)
+	}
 	ed.set(numKey(recordPrefix, num), value)
 	ed.after = append(ed.after, func() { ed.books.records.put(num, r, int64(len(value))+200) })
 }
@@ -245,13 +265,16 @@ func fitting(ops []index.Op) int {
 	return len(ops)
 }
 
-// encode makes JSON of what is known to have a form in it.
+// encode makes JSON of what is known to have a form in it. Addresses are full of
+// "&", which must not take six bytes each.
 func encode(v any) []byte {
-	b, err := json.Marshal(v)
-	if err != nil {
+	var b bytes.Buffer
+	to := json.NewEncoder(&b)
+	to.SetEscapeHTML(false)
+	if err := to.Encode(v); err != nil {
 		panic(fmt.Sprintf("cache: encode %T: %v", v, err)) // cannot be, for types of this package
 	}
-	return b
+	return bytes.TrimSuffix(b.Bytes(), []byte("\n"))
 }
 
 // scan goes through what the index has under a prefix.
@@ -296,58 +319,11 @@ func (r *record) add(called string) (pushed []string) {
 	r.Names = append(r.Names, called)
 	bytes := 0
 	for _, n := range r.Names {
-		bytes += len(n)
+		bytes += len(encode(n))
 	}
 	for len(r.Names) > maxNames || bytes > maxNameBytes {
-		bytes -= len(r.Names[0])
+		bytes -= len(encode(r.Names[0]))
 		pushed, r.Names = append(pushed, r.Names[0]), r.Names[1:]
 	}
 	return pushed
-}
-
-// card is what lies beside a body, so that the index can be made again from it.
-type card struct {
-	Entry  []byte  `json:"entry"`
-	Record *record `json:"record"`
-	Names  []*name `json:"names"`
-}
-
-// card writes an object's card; what does not fit goes first from the names.
-// Store.mu is held.
-func (b *books) card(e *entry, r *record) []byte {
-	lean := *r
-	lean.From, lean.Served, lean.Parts, lean.Names = nil, nil, nil, nil
-	c := card{Entry: e.encode(), Record: &lean}
-	text := encode(c)
-	for _, called := range r.Names {
-		n := b.named(called)
-		if n == nil {
-			continue
-		}
-		c.Names = append(c.Names, n)
-		more := encode(c)
-		if len(more) > maxCard {
-			c.Names = c.Names[:len(c.Names)-1]
-			continue
-		}
-		text = more
-	}
-	return text
-}
-
-// maxCard is how long a card may be, in bytes.
-const maxCard = 4000
-
-// readCard reads what card wrote. It came from a disk, not from the network,
-// but may be of any age.
-func readCard(text []byte) (*entry, *record, []*name, error) {
-	var c card
-	if err := json.NewDecoder(bytes.NewReader(text)).Decode(&c); err != nil || c.Record == nil {
-		return nil, nil, nil, errors.New("card says nothing")
-	}
-	e := new(entry)
-	if _, err := e.decode(numKey(entryPrefix, 0), c.Entry); err != nil {
-		return nil, nil, nil, err
-	}
-	return e, c.Record, c.Names, nil
 }

@@ -7,26 +7,46 @@ import (
 )
 
 // Match reports whether a name of an object fits a pattern, in which "*" stands
-// for any text. A pattern with "://" or that begins like another kind of name
-// ("btih:") is held against the whole name; any other against the host, or
-// against host and path if it has a slash: "*.example.org",
-// "dl.example.org/big/*", "http://*/pool/*.deb", "btih:0123*". Letters of hosts
-// count as lower case.
+// for any text. A pattern with "://" is held against the whole of a URL, one with
+// the kind of another name in front ("btih:0123*") against names of that kind;
+// any other against the host of a URL, or against host and path if it has a
+// slash: "*.example.org", "dl.example.org/big/*", "http://*/pool/*.deb". Letters
+// of schemes and hosts count as lower case, and the port counts only if the
+// pattern has one.
 func Match(pattern, called string) bool {
 	called, _, _ = strings.Cut(called, "\n") // variants of a URL count as the URL
 	scheme, rest, isURL := strings.Cut(called, "://")
-	if strings.Contains(pattern, "://") || !isURL || strings.HasPrefix(pattern, "btih:") {
-		return glob(pattern, called)
+	if !isURL {
+		kind, _, typed := strings.Cut(called, ":")
+		return (!typed || strings.HasPrefix(pattern, kind+":")) && glob(pattern, called)
+	}
+	if head, tail, ok := strings.Cut(pattern, "://"); ok {
+		if !glob(strings.ToLower(head), scheme) {
+			return false
+		}
+		wantHost, wantPath, slash := strings.Cut(tail, "/")
+		if !slash || strings.Contains(wantHost, "*") { // a star reaches beyond the host
+			return glob(strings.ToLower(wantHost)+tail[len(wantHost):], rest)
+		}
+		host, path, _ := strings.Cut(rest, "/")
+		return fitsHost(wantHost, host) && glob(wantPath, path)
 	}
 	if scheme != "http" && scheme != "https" {
 		return false
 	}
 	host, path, _ := strings.Cut(rest, "/")
 	wantHost, wantPath, slash := strings.Cut(pattern, "/")
-	if !glob(strings.ToLower(wantHost), host) {
-		return false
+	return fitsHost(wantHost, host) && (!slash || glob(wantPath, path))
+}
+
+// fitsHost holds a pattern against a host, with or without its port.
+func fitsHost(pattern, host string) bool {
+	pattern = strings.ToLower(pattern)
+	if glob(pattern, host) {
+		return true
 	}
-	return !slash || glob(wantPath, path)
+	i := strings.LastIndexByte(host, ':')
+	return i > strings.LastIndexByte(host, ']') && !strings.Contains(pattern, ":") && glob(pattern, host[:i])
 }
 
 // CheckPattern says what is wrong with a pattern of [Match].

@@ -97,6 +97,7 @@ type Spec struct {
 // the size from the identity if it was not said.
 func (spec *Spec) check() error {
 	spec.Size = max(spec.Size, content.UnknownSize)
+	spec.Title, spec.Vouched = clip(spec.Title, maxTitle), clip(spec.Vouched, maxTitle)
 	if !spec.ID.IsZero() {
 		if spec.Size == content.UnknownSize {
 			spec.Size = spec.ID.Size
