@@ -14,6 +14,7 @@ import (
 	"reflect"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/cistern-edge/cistern/cache/content"
@@ -29,7 +30,9 @@ type denials struct {
 	// mu guards what follows. It is not held over work on files.
 	mu    sync.Mutex
 	list  map[string]listed
-	whole bool // there are digests of whole files
+	whole bool              // there are digests of whole files
+	gone  map[uint64]Denial // objects that were removed since the start
+	taken atomic.Bool       // there are such objects
 }
 
 // listed is a denial as it is kept.
@@ -58,7 +61,7 @@ const (
 // openDenials reads the lists of all volumes. One that cannot be read stops the
 // start: what was taken down must not come back because of a bad sector.
 func openDenials(dirs []string) (*denials, error) {
-	d := &denials{dirs: dirs, list: map[string]listed{}}
+	d := &denials{dirs: dirs, list: map[string]listed{}, gone: map[uint64]Denial{}}
 	var read []map[string]listed
 	for _, dir := range dirs {
 		path := filepath.Join(dir, deniedFile)
@@ -107,6 +110,28 @@ func readDenials(path string) (list map[string]listed, err error) {
 		err = json.Unmarshal(file.List, &list)
 	}
 	return list, err
+}
+
+// removed says why an object was taken down since the start; nil if it was not.
+// Numbers are not given out twice.
+func (d *denials) removed(num uint64) error {
+	if !d.taken.Load() {
+		return nil
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if n, ok := d.gone[num]; ok {
+		return n.refusal()
+	}
+	return nil
+}
+
+// remove notes that an object is to go.
+func (d *denials) remove(num uint64, n Denial) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.gone[num] = n
+	d.taken.Store(true)
 }
 
 // normalDenial checks what is to be denied and gives it its usual form.

@@ -34,8 +34,12 @@ type AuditEntry struct {
 	Title  string `json:"title,omitempty"`
 }
 
+// TakenDown says why an object was taken down since the start: the error wraps
+// ErrDenied. Readers that are open on it give the same error.
+func (s *Store) TakenDown(num uint64) error { return s.denied.removed(num) }
+
 // Denied says whether a name ("btih:<infohash>", a URL's cache key) was taken
-// down: the error wraps ErrDenied.
+// down: the error wraps ErrDenied. An identity counts as a name.
 func (s *Store) Denied(called string) error { return s.denied.check(called, content.ID{}) }
 
 // Denials lists what is taken down, newest first.
@@ -125,7 +129,11 @@ func (s *Store) having(id string) []uint64 {
 func (s *Store) removeDenied(n Denial, nums []uint64) (removed []Info, err error) {
 	for _, num := range nums {
 		info, ok := s.Get(num)
-		if !ok || s.Evict(num) != nil {
+		if !ok {
+			continue
+		}
+		s.denied.remove(num, n)
+		if s.Evict(num) != nil {
 			continue
 		}
 		removed = append(removed, info)

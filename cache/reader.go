@@ -173,8 +173,12 @@ func (r *Reader) Size(ctx context.Context) (int64, error) {
 
 // Wait blocks until the byte at off is readable and returns how far the object
 // is readable from there without a gap. At or beyond the end it returns io.EOF.
-// It fails if ctx is done or the fill ended before the byte came.
+// It fails if ctx is done, the fill ended before the byte came or the object was
+// taken down.
 func (r *Reader) Wait(ctx context.Context, off int64) (end int64, err error) {
+	if err := r.takenDown(); err != nil {
+		return off, err
+	}
 	if r.fill != nil {
 		return r.fill.wait(ctx, &r.view, off)
 	}
@@ -247,6 +251,18 @@ func (r *Reader) WriteRange(ctx context.Context, w io.Writer, rng content.Range)
 	return sent, nil
 }
 
+// takenDown says why nothing more of the object is given out.
+func (r *Reader) takenDown() error {
+	err := r.store.denied.removed(r.num)
+	if err == nil && r.fill != nil {
+		err = r.store.denied.removed(r.fill.Num())
+	}
+	if err != nil {
+		return fmt.Errorf("read object %d: %w", r.num, err)
+	}
+	return nil
+}
+
 // send sends bytes that are readable.
 func (r *Reader) send(w io.Writer, rng content.Range) (int64, error) {
 	if r.mem != nil {
@@ -294,6 +310,9 @@ func (r *Reader) open() (*os.File, error) {
 // ReadAt reads bytes that are readable now; it does not wait for a fill. It
 // implements io.ReaderAt for outlets that only have complete objects.
 func (r *Reader) ReadAt(p []byte, off int64) (int, error) {
+	if err := r.takenDown(); err != nil {
+		return 0, err
+	}
 	if r.mem != nil {
 		return (&body{mem: r.mem}).ReadAt(p, off)
 	}
