@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"cmp"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -178,7 +179,7 @@ func (s *Server) object(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	f, err := s.objectBy(id, name)
-	if s.cfg.OpenObject != nil && (err != nil || !f.usable()) {
+	if s.cfg.OpenObject != nil && !errors.Is(err, cache.ErrDenied) && (err != nil || !f.usable()) {
 		f, err = s.bring(r.Context(), id, name)
 	}
 	if err != nil {
@@ -213,6 +214,9 @@ func (s *Server) object(w http.ResponseWriter, r *http.Request) {
 
 // objectBy finds an object by identity, or else by the name of a torrent's file.
 func (s *Server) objectBy(id content.ID, name string) (*found, error) {
+	if err := s.store.Denied(cmp.Or(name, id.String())); err != nil {
+		return nil, err
+	}
 	info, ok := s.store.ByID(id)
 	tag := id.String()
 	if name != "" {
@@ -264,7 +268,7 @@ func parseObject(escaped string) (id content.ID, name string, err error) {
 
 // torrentOf answers ?torrent for an address.
 func (s *Server) torrentOf(w http.ResponseWriter, r *http.Request) {
-	q, err := newQuery(r)
+	q, err := s.query(r)
 	if err != nil {
 		s.fail(w, r, err)
 		return

@@ -35,9 +35,11 @@ func (fl *flight) abandon() {
 }
 
 // passFor is how long after an answer that could not be stored requests for the
-// same URL no longer wait for each other.
+// same URL no longer wait for each other; denyFor how long a URL whose bytes were
+// taken down is not asked for again.
 const (
 	passFor    = 30 * time.Second
+	denyFor    = 2 * time.Minute
 	maxPassing = 10000
 )
 
@@ -107,10 +109,10 @@ func (s *Server) land(q *query, key string, fl *flight, alone bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	switch {
-	case fl.found != nil:
+	case fl.found != nil && s.passing[q.key].denied == nil:
 		delete(s.passing, q.key)
 	case !alone && fl.offer != nil:
-		s.passFrom(q.key, false)
+		s.passFrom(q.key, mark{})
 	}
 	if !alone {
 		delete(s.flights, key)
@@ -120,18 +122,23 @@ func (s *Server) land(q *query, key string, fl *flight, alone bool) {
 
 // mark notes that the answer for a key could not be stored.
 type mark struct {
-	until time.Time
-	full  bool // for want of room, which showed in the middle: do not try again
+	until  time.Time
+	full   bool  // for want of room, which showed in the middle: do not try again
+	denied error // its bytes were taken down
 }
 
 // passFrom marks a key; s.mu is held.
-func (s *Server) passFrom(key string, full bool) {
+func (s *Server) passFrom(key string, m mark) {
 	now := time.Now()
 	if len(s.passing) >= maxPassing {
 		maps.DeleteFunc(s.passing, func(_ string, m mark) bool { return now.After(m.until) })
 	}
 	if len(s.passing) < maxPassing {
-		s.passing[key] = mark{now.Add(passFor), full}
+		m.until = now.Add(passFor)
+		if m.denied != nil {
+			m.until = now.Add(denyFor)
+		}
+		s.passing[key] = m
 	}
 }
 
@@ -156,7 +163,7 @@ func (s *Server) brokeOff(f *found, err error) {
 	key, _, _ := strings.Cut(f.name, "\n")
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.passFrom(key, true)
+	s.passFrom(key, mark{full: true})
 }
 
 // renew revalidates a stored response behind the client's back
@@ -254,6 +261,11 @@ func (s *Server) take(q *query, offer *content.Offer, fl *flight) {
 	}
 	spec := cache.Spec{Object: offer.Object, Title: q.key, Public: head.Status == http.StatusOK && httpcache.Public(head)}
 	f.fill, err = s.store.Create(spec, f.name, meta)
+	if errors.Is(err, cache.ErrDenied) {
+		closeBody(offer)
+		fl.offer, fl.err = nil, err
+		return
+	}
 	if err != nil {
 		if !errors.Is(err, content.ErrFull) {
 			s.log.Error("failed to store an answer", "title", q.key, "err", err)
@@ -266,6 +278,7 @@ func (s *Server) take(q *query, offer *content.Offer, fl *flight) {
 		return
 	}
 	fl.offer = nil
+	s.watch(q.key, f.fill)
 	if f.name != q.key {
 		if err := s.name(q, f); err != nil {
 			s.log.Error("failed to name an answer", "title", q.key, "err", err)

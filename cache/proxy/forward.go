@@ -21,8 +21,8 @@ func (s *Server) forward(w http.ResponseWriter, r *http.Request) {
 		s.get(w, r, nil)
 		return
 	}
-	if _, err := httpcache.Key(r.URL); err != nil {
-		s.fail(w, r, &fault{status: http.StatusBadRequest, why: err.Error(), fwd: httpcache.FwdMethod})
+	if _, err := s.query(r); err != nil {
+		s.fail(w, r, err)
 		return
 	}
 	hear := newInterim(w, r)
@@ -42,7 +42,7 @@ func (s *Server) forward(w http.ResponseWriter, r *http.Request) {
 // get answers GET and HEAD for an absolute URL. edit, if not nil, has the last
 // word on the header.
 func (s *Server) get(w http.ResponseWriter, r *http.Request, edit func(h http.Header, info cache.Info)) {
-	q, err := newQuery(r)
+	q, err := s.query(r)
 	if err != nil {
 		s.fail(w, r, err)
 		return

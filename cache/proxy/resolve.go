@@ -21,11 +21,14 @@ type query struct {
 	hear *interim // nil: nobody hears interim answers
 }
 
-// newQuery takes a request whose URL is absolute.
-func newQuery(r *http.Request) (*query, error) {
+// query takes a request whose URL is absolute and was not taken down.
+func (s *Server) query(r *http.Request) (*query, error) {
 	key, err := httpcache.Key(r.URL)
 	if err != nil {
 		return nil, &fault{status: http.StatusBadRequest, why: err.Error()}
+	}
+	if err := s.denied(key); err != nil {
+		return nil, err
 	}
 	return &query{req: r, key: key}, nil
 }
@@ -209,6 +212,8 @@ func unreachable(err error, fwd httpcache.Fwd) error {
 	var refused *origin.RefusedError
 	var timeout interface{ Timeout() bool }
 	switch {
+	case errors.Is(err, cache.ErrDenied):
+		return err
 	case errors.As(err, &refused):
 		return &fault{status: http.StatusForbidden, why: err.Error(), fwd: fwd}
 	case errors.As(err, &timeout) && timeout.Timeout():

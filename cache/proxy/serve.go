@@ -246,7 +246,11 @@ func (f *fault) Error() string { return f.why }
 // fail answers with a sentence that says what was wrong.
 func (s *Server) fail(w http.ResponseWriter, r *http.Request, err error) {
 	var f *fault
-	if !errors.As(err, &f) {
+	switch {
+	case errors.As(err, &f):
+	case errors.Is(err, cache.ErrDenied): // RFC 7725
+		f = &fault{status: http.StatusUnavailableForLegalReasons, why: err.Error()}
+	default:
 		f = &fault{status: http.StatusInternalServerError, why: err.Error()}
 	}
 	h := w.Header()

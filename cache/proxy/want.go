@@ -16,7 +16,7 @@ func (s *Server) Want(ctx context.Context, req *http.Request) (Wanted, error) {
 	r := req.Clone(ctx)
 	r.Method, r.Body, r.ContentLength = http.MethodGet, nil, 0
 	httpcache.StripConditional(r.Header)
-	q, err := newQuery(r)
+	q, err := s.query(r)
 	if err != nil {
 		return Wanted{}, err
 	}
