@@ -20,8 +20,8 @@ func (s *Swarm) limits() Limits { return Limits{Files: s.cfg.MaxFiles, Bytes: s.
 // or the http(s) URL of one. It returns at once, for a magnet in StateMetadata and without files. A
 // torrent that is here already gets the further trackers, web seeds and peers,
 // until the next start.
-// An error that wraps ErrSpec or content.ErrFull says what was wrong; nothing
-// has changed then.
+// An error that wraps ErrSpec, content.ErrFull or cache.ErrDenied says what was
+// wrong; nothing has changed then.
 func (s *Swarm) Add(ctx context.Context, input []byte) (Torrent, error) {
 	if isURL(input) {
 		var err error
@@ -87,6 +87,9 @@ func (s *Swarm) add(spec *Spec, made bool, added time.Time, save func(*Spec, boo
 	defer s.adding.Unlock()
 	if s.stopped {
 		return nil, ErrNotRunning
+	}
+	if err := s.denied(spec); err != nil {
+		return nil, errors.Join(err, s.forget(spec.keys()))
 	}
 	if sh := s.find(spec); sh != nil {
 		if sh.stateNow() != StateFailed {
@@ -219,6 +222,9 @@ func (s *Swarm) relabel(sh *share, spec *Spec) error {
 		return err // removed meanwhile: nothing is kept of it
 	}
 	old := sh.specNow().keys()
+	if err := s.denied(spec); err != nil {
+		return err
+	}
 	if other := s.find(spec); other != nil && other != sh {
 		return fmt.Errorf("torrent is here already as %s", other.key())
 	}

@@ -30,6 +30,8 @@ type share struct {
 	cancel context.CancelFunc
 	ended  chan struct{} // closed when run returns
 
+	takenDown sync.Once
+
 	// mu guards what follows. It is never held while the client is called.
 	mu     sync.Mutex
 	spec   *Spec
@@ -248,8 +250,13 @@ const idleReader = 30 * time.Second
 
 // tend looks after the files from time to time. A complete torrent that has
 // lost a file to eviction is left: nothing is fetched twice unasked. So is one
-// that was made of an object that is not public any more.
+// that was made of an object that is not public any more, and one that was taken
+// down.
 func (sh *share) tend() {
+	if err := sh.swarm.denied(sh.specNow()); err != nil {
+		sh.takenDown.Do(func() { sh.swarm.work.Go(func() { sh.swarm.takeDown(sh, err) }) }) // not from the loop that it waits for
+		return
+	}
 	gone := false
 	for _, f := range sh.fileList() {
 		info, ok := f.tend(idleReader)
