@@ -214,6 +214,8 @@ func (s *session) advance(now time.Time) {
 	if now.Sub(s.posted) >= interval {
 		if info, ok := s.c.store.Get(s.info.Num); ok && !info.Public {
 			s.fail(errPrivate)
+		} else if err := s.c.store.TakenDown(s.info.Num); err != nil {
+			s.fail(err)
 		}
 		s.post(now)
 	}
