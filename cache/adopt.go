@@ -25,12 +25,20 @@ func (s *Store) takeIn(v *volume) {
 // names, validators and pins are not. It reports whether it got to the end.
 func (s *Store) adopt(v *volume) (whole bool) {
 	var adopted, dropped int
+	mine := map[uint64]bool{} // small objects that were adopted just now
 	take := func(num uint64, size int64, text []byte, place disk.Place) {
 		s.editing.Lock()
 		defer s.editing.Unlock()
+		if place != (disk.Place{}) && isCardAlone(text, size) {
+			if mine[num] {
+				s.recard(v, num, text)
+			}
+			return
+		}
 		switch known, ok := s.settled(v, num, place); {
 		case known:
 		case ok && s.adoptOne(v, num, size, text, place):
+			mine[num] = place != disk.Place{}
 			adopted++
 		default:
 			dropped++
@@ -86,6 +94,26 @@ func (s *Store) settled(v *volume, num uint64, place disk.Place) (known, free bo
 		return false, true
 	}
 	return here, !taken
+}
+
+// isCardAlone reports whether a record of a segment has nothing but a newer card
+// of an object whose body lies before it.
+func isCardAlone(text []byte, size int64) bool {
+	if size > 0 {
+		return false
+	}
+	e, _, _, err := readCard(text)
+	return err == nil && e.size > 0
+}
+
+// recard adopts a small object once more, by a newer card; s.editing is held.
+func (s *Store) recard(v *volume, num uint64, text []byte) {
+	e, ok := s.look(num)
+	if !ok || !e.is(isSmall) || !e.is(isComplete) || e.volume != v.num {
+		return
+	}
+	s.forget(num)
+	s.adoptOne(v, num, e.size, text, e.place)
 }
 
 // adoptOne takes in one object by its card; s.editing is held.
@@ -161,8 +189,8 @@ func (s *Store) saveCards() {
 	s.mu.Unlock()
 	for num := range cards {
 		e, ok := s.look(num)
-		if !ok || e.is(isSmall) {
-			continue // the card of a small one lies in its segment
+		if !ok || e.is(isSmall) && !e.is(isComplete) {
+			continue
 		}
 		if err := s.saveCard(&e); err != nil && !errors.Is(err, ErrNotFound) && !isLost(err) {
 			s.volumeOf(&e).suspect(err)
@@ -182,10 +210,27 @@ func (s *Store) saveCard(e *entry) error {
 	if sick, _ := v.state(); sick != nil {
 		return sick
 	}
+	if e.is(isSmall) {
+		return s.appendCard(v, e, r)
+	}
 	b, err := v.Open(e.num())
 	if err != nil {
 		return err
 	}
 	defer b.Close()
 	return b.SetCard(s.books.card(e, r))
+}
+
+// appendCard writes a newer card for a small object, behind its body. Only where
+// much of the body's segment is pinned may the card leave before the body does.
+func (s *Store) appendCard(v *volume, e *entry, r *record) error {
+	place, err := v.Segments().Append(e.num(), s.books.card(e, r), nil)
+	if err != nil {
+		return err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	v.segment(place.Segment).bytes += int64(place.Len)
+	v.small += int64(place.Len)
+	return nil
 }

@@ -80,7 +80,9 @@ func (s *Store) completeAs(f *Fill, id content.ID, sum *content.Hash) error {
 	ed.entry(e)
 	ed.record(f.num, r)
 	ed.done()
-	s.cards[f.num] = true
+	if !e.is(isSmall) { // else its card is in the segment already
+		s.cards[f.num] = true
+	}
 	return nil
 }
 

@@ -33,6 +33,7 @@ func (s *Store) completeSmall(f *Fill, body []byte) error {
 	}
 	s.resize(e, id.Size, id.Size)
 	after := *e // as it will be
+	delete(s.cards, f.num)
 	v := s.volumeOf(e)
 	failures := v.failures
 	s.mu.Unlock()
@@ -217,6 +218,9 @@ func (s *Store) moveSmall(e *entry) error {
 		return ErrNotFound
 	}
 	text := s.books.card(&now, r)
+	s.mu.Lock()
+	delete(s.cards, e.num())
+	s.mu.Unlock()
 	s.editing.Unlock()
 	if err := s.putSmall(e.num(), text, body); err != nil {
 		return err
