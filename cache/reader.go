@@ -68,6 +68,9 @@ func (s *Store) newReader(e *entry) (*Reader, error) {
 		if f := s.mending(e.num()); f != nil {
 			return f.reader()
 		}
+		if now, ok := s.look(e.num()); ok && now.is(isComplete) && now.place != e.place { // repaired by now
+			return s.newReader(&now)
+		}
 		return nil, fmt.Errorf("read object %d: %w", e.num(), err)
 	}
 	v := s.volumeOf(e)

@@ -84,6 +84,7 @@ func (s *Store) scrubObject(ctx context.Context, num uint64, limit *rate.Limiter
 		return 0, err
 	}
 	defer b.Close()
+	s.scrubHead(b, &e)
 	for i := range content.Blocks(e.size) {
 		block := content.Block(i, e.size)
 		if err := limit.WaitN(ctx, int(block.Len())); err != nil {
@@ -112,6 +113,28 @@ func (s *Store) scrubObject(ctx context.Context, num uint64, limit *rate.Limiter
 		s.noteChecked(num, block)
 	}
 	return e.size, nil
+}
+
+// scrubHead writes what lies beside a body, but for the hashes, anew if it is
+// damaged. No reader needs it: it is for the day when the index is lost.
+func (s *Store) scrubHead(b *disk.Blob, e *entry) {
+	size, err := b.Size()
+	if errors.Is(err, disk.ErrDamaged) || err == nil && size != e.size {
+		s.noteDamage(e.num(), 0)
+		err = b.SetSize(e.size)
+	}
+	if err == nil {
+		if _, err = b.Card(); errors.Is(err, disk.ErrDamaged) {
+			s.noteDamage(e.num(), 0)
+			err = s.saveCard(e)
+		}
+	}
+	if err == nil {
+		err = b.SyncTree()
+	}
+	if err != nil {
+		s.log.Warn("failed to scrub an object", "object", e.num(), "err", err)
+	}
 }
 
 // keepScrubbing checks every body once in each period, until ctx is done.
