@@ -126,19 +126,19 @@ func (l *ledger) hear(t *testing.T, out io.Reader, when death, kill func(time.Du
 
 // lives has one child after the other work in a store, kills each and then
 // calls between; the last one only looks. It returns what they have found.
-func lives(t *testing.T, cfg Config, rounds int, between func(seed uint64)) (total report) {
+func lives(t *testing.T, cfg Config, seed uint64, rounds int, between func(seed uint64)) (total report) {
 	t.Helper()
-	l, seed := newLedger(), seedOf(t)
-	o, events := orders{Config: cfg, Ledger: l, Large: 24 * mib}, 80
+	l := newLedger()
+	o, events, latest := orders{Config: cfg, Ledger: l, Large: 10 * mib}, 60, 2*time.Second
 	if soak() {
-		o.Large, events = 96*mib, 300
-		o.Config.MaxBytes *= 3
+		o.Large, events, latest = 80*mib, 250, 3*time.Second
+		o.Config.MaxBytes *= 4
 	}
 	for round := range rounds {
 		o.Seed = seed + uint64(round)
 		rng := rand.New(rand.NewPCG(o.Seed, 99))
 		when := death{
-			events: 1 + rng.IntN(events), latest: 5 * time.Second,
+			events: 1 + rng.IntN(events), latest: latest,
 			early: rng.IntN(6) == 0, later: time.Duration(rng.IntN(30)) * time.Millisecond,
 		}
 		if when.early { // within Open, or the audit
@@ -157,16 +157,15 @@ func lives(t *testing.T, cfg Config, rounds int, between func(seed uint64)) (tot
 	for _, fault := range total.Faults {
 		t.Errorf("seed %d, at the end: %s", seed, fault)
 	}
-	if rounds > 5 && total.Denials == 0 ||
-		total.Complete == 0 || total.Partial == 0 || total.Small == 0 || total.Pins == 0 {
-		t.Errorf("the rounds were too short to show anything: %+v", total)
-	}
 	return total
 }
 
 // figures prints what lives have shown.
 func (r report) figures(t *testing.T, part string, rounds int) {
 	t.Helper()
+	if r.Complete+r.Small+r.Partial == 0 || rounds >= 20 && min(r.Complete, r.Small, r.Partial, r.Pins, r.Denials, r.Fills) == 0 {
+		t.Errorf("%s: the rounds were too short to show anything: %+v", part, r)
+	}
 	t.Logf("%s: %d rounds: %d complete, %d small and %d partial objects read and compared, %d forgotten when asked for; %d pins, %d denials and %d running fills looked up",
 		part, rounds, r.Complete, r.Small, r.Partial, r.Forgotten, r.Pins, r.Denials, r.Fills)
 	figure(t, part+": promises broken or wrong bytes", float64(len(r.Faults)), 0, "")
@@ -187,7 +186,7 @@ func figure(t *testing.T, name string, value, bound float64, unit string) {
 // crashConfig is of the stores that children work in: little room, so that
 // objects and segments have to leave.
 func crashConfig(dir string) Config {
-	return Config{Dir: dir, MaxBytes: 100 * mib, SmallBytes: 12 * mib, MinFree: 1, Small: true}
+	return Config{Dir: dir, MaxBytes: 50 * mib, SmallBytes: 12 * mib, MinFree: 1, Small: true}
 }
 
 // TestCrash kills a store that several clients fill, evict from, pin, rename and
@@ -195,6 +194,22 @@ func crashConfig(dir string) Config {
 // sets how often, CISTERN_CRASH_SEED where the seeds begin.
 func TestCrash(t *testing.T) {
 	t.Parallel()
-	rounds := roundsOf(t, "CISTERN_CRASH_ROUNDS", 200, 5)
-	lives(t, crashConfig(t.TempDir()), rounds, func(uint64) {}).figures(t, "store.crash", rounds)
+	rounds := roundsOf(t, "CISTERN_CRASH_ROUNDS", 200, 4)
+	totals := make([]report, 1)
+	if soak() {
+		totals = make([]report, 2) // two stores at the same time
+	}
+	t.Run("stores", func(t *testing.T) {
+		for i := range totals {
+			t.Run(strconv.Itoa(i), func(t *testing.T) {
+				t.Parallel()
+				totals[i] = lives(t, crashConfig(t.TempDir()), seedOf(t)+uint64(i)*1e6, (rounds+i)/len(totals), func(uint64) {})
+			})
+		}
+	})
+	var sum report
+	for _, r := range totals {
+		sum.add(r)
+	}
+	sum.figures(t, "store.crash", rounds)
 }

@@ -3,8 +3,6 @@ package cache
 import (
 	"context"
 	"errors"
-	"log/slog"
-	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"testing"
@@ -29,55 +27,6 @@ func flip(t *testing.T, path string, bit int64) {
 	if _, err := f.WriteAt(b[:], bit/8); err != nil {
 		t.Fatal(err)
 	}
-}
-
-// TestDamagedIndexFiles flips bits in Badger's own files. The store opens with
-// what is sound, or says that it cannot; what it lists can be read.
-func TestDamagedIndexFiles(t *testing.T) {
-	t.Parallel()
-	s := open(t, Config{})
-	for i := range 20 {
-		data := noise(uint64(100+i), 100)
-		put(t, s, string(rune('a'+i)), data)
-	}
-	dir := s.cfg.Dir
-	if err := s.Close(); err != nil {
-		t.Fatal(err)
-	}
-	files, err := filepath.Glob(filepath.Join(dir, "index", "*", "*"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	rng := rand.New(rand.NewPCG(1, 80))
-	opened := 0
-	for round := range 40 {
-		path := files[round%len(files)]
-		st, err := os.Stat(path)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if st.Size() == 0 {
-			continue
-		}
-		into := filepath.Join(t.TempDir(), "copy")
-		if err := os.CopyFS(into, os.DirFS(dir)); err != nil {
-			t.Fatal(err)
-		}
-		flip(t, filepath.Join(into, "index", filepath.Base(filepath.Dir(path)), filepath.Base(path)), rng.Int64N(min(st.Size(), 4096)*8))
-		damaged, err := Open(Config{Dir: into, Small: true, MinFree: 1}, slog.New(slog.DiscardHandler))
-		if err != nil {
-			t.Logf("%s: %v", filepath.Base(path), err)
-			continue
-		}
-		opened++
-		for _, info := range damaged.List() {
-			wantObject(t, damaged, info.Names[0], noise(uint64(100+info.Names[0][0]-'a'), 100))
-		}
-		if err := damaged.Close(); err != nil {
-			t.Logf("%s: close: %v", filepath.Base(path), err)
-		}
-	}
-	t.Logf("opened %d of 40", opened)
 }
 
 func TestLostAndShortBodies(t *testing.T) {

@@ -166,7 +166,7 @@ func (a *auditor) bodies(l *ledger) (lost map[uint64]bool) {
 			a.Small++
 		case err == nil:
 			a.Complete++
-		case errors.Is(err, ErrNotFound):
+		case errors.Is(err, ErrNotFound) || info.Pinned && errors.Is(err, content.ErrNotHere): // nobody repairs
 			a.Forgotten++
 			lost[info.Num] = true
 			if now, ok := a.store.Get(info.Num); ok && (now.Complete || !now.Pinned) {

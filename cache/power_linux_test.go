@@ -16,7 +16,7 @@ func TestPowerCut(t *testing.T) {
 	t.Parallel()
 	rounds := roundsOf(t, "CISTERN_POWER_ROUNDS", 50, 2)
 	fs := faultfs.Mount(t, t.TempDir(), faultfs.Config{Ordered: true})
-	lives(t, crashConfig(filepath.Join(fs.Dir(), "store")), rounds, fs.PowerCut).figures(t, "store.power", rounds)
+	lives(t, crashConfig(filepath.Join(fs.Dir(), "store")), seedOf(t), rounds, fs.PowerCut).figures(t, "store.power", rounds)
 }
 
 // TestPowerCutOfBodies has the bodies alone on a disk that keeps changes of names
@@ -29,5 +29,5 @@ func TestPowerCutOfBodies(t *testing.T) {
 	fs := faultfs.Mount(t, t.TempDir(), faultfs.Config{Capacity: 1 << 50})
 	cfg := crashConfig(t.TempDir())
 	cfg.Volumes = []string{filepath.Join(fs.Dir(), "store")}
-	lives(t, cfg, rounds, fs.PowerCut).figures(t, "store.power of bodies", rounds)
+	lives(t, cfg, seedOf(t), rounds, fs.PowerCut).figures(t, "store.power of bodies", rounds)
 }
