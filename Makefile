@@ -7,9 +7,10 @@ TOOL  := $(GO) tool
 UNITS  = $(shell $(GO) list ./... | grep -v /hwtest)
 ONLY  ?=
 SIZE  ?= 200MB
+SUITE ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help build run test unit stories lint golangci vuln fuzz demo soak clean
+.PHONY: help build run test unit stories lint golangci vuln fuzz demo soak conformance clean
 
 help: ## what can be made
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1\t\2/p' Makefile | expand -t 16
@@ -44,6 +45,9 @@ demo: build ## release day on one machine, with and without the box (SIZE=200MB)
 
 soak: build ## every figure of the issues at full size (ONLY=demo)
 	@hwtest/soak.sh $(ONLY)
+
+conformance: build ## http-tests/cache-tests through the box (SUITE=checkout with npm install done; else its npm package)
+	CGO_ENABLED=0 CISTERN_CACHE_TESTS=$(abspath $(SUITE)) $(GO) test -vet=off -count=1 -timeout 9m -v -run TestConformance ./hwtest
 
 fuzz: ## every fuzz target for a while (FUZZTIME=60s)
 	@hwtest/fuzz.sh

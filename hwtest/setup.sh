@@ -6,7 +6,7 @@ set -euo pipefail
 declare -A need=(
   [gcc]=gcc [curl]=curl [aria2c]=aria2 [opentracker]=opentracker
   [apt-ftparchive]=apt-utils [dpkg-deb]=dpkg [gpg]=gnupg [chromium]=chromium
-  [g++]=g++ [uftp]=uftp [udp-sender]=udpcast [tshark]=tshark
+  [node]=nodejs [npm]=npm [g++]=g++ [uftp]=uftp [udp-sender]=udpcast [tshark]=tshark
 )
 missing=()
 /usr/bin/python3 -c 'import libtorrent' 2>/dev/null || missing+=(python3-libtorrent)

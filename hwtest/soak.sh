@@ -14,6 +14,7 @@ apt.install      ./hwtest        TestAptInstallsThroughTheBox
 fill.kill        ./hwtest        TestKillInTheMiddleOfAFill
 torrent.clients  ./hwtest        TestTorrentClientsDrinkFromTheBox
 input.bad        ./hwtest        TestBadInput
+http.conformance ./hwtest        TestConformance
 store.evict      ./cache/evict   Figures
 store.crash      ./cache         ^TestCrash
 norm.engine      ./multicast/norm Figures
