@@ -299,7 +299,7 @@ func (f *Fill) vetRest() error {
 		}
 	}
 	if !f.whole() {
-		return fmt.Errorf("a part of %s was damaged on disk: %w", f.title, ErrIncomplete)
+		return fmt.Errorf("complete %s: %w: %w", f.title, errDecayed, ErrIncomplete)
 	}
 	return nil
 }

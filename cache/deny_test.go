@@ -213,7 +213,7 @@ func TestDigestOfWhatComesBack(t *testing.T) {
 		}
 	}
 	settleDenials(t, s)
-	s.watchVolumes()
+	s.watch(s.volumes[1])
 	settleDenials(t, s)
 	for i, num := range nums {
 		if has(s, num) != (i < 2) {

@@ -62,7 +62,8 @@ type Fill struct {
 	brought   map[string]*content.Ranges
 	before    map[string]int64 // what Sources brought to earlier fills of the object
 	base      map[string]int64 // what is here of that
-	sources   []content.Source // that have not been asked yet
+	given     []content.Source
+	sources   []content.Source // of them those that have not been asked yet
 	taps      sync.WaitGroup
 	running   int
 	failed    []error
@@ -128,7 +129,7 @@ func (f *Fill) Start(sources ...content.Source) bool {
 		return false
 	}
 	f.started = true
-	f.sources = sources
+	f.sources, f.given = sources, sources
 	f.store.fills.Go(f.run)
 	return true
 }
@@ -146,14 +147,9 @@ func (f *Fill) Join(src content.Source) bool {
 }
 
 func (f *Fill) run() {
-	stopped := make(chan struct{})
-	flushed := make(chan error, 1)
-	go func() { flushed <- f.keepFlushing(stopped) }()
-	err := f.drain()
-	close(stopped)
-	err = errors.Join(<-flushed, err)
-	if err == nil {
-		err = f.finish()
+	err := f.bringIn()
+	if errors.Is(err, errDecayed) && f.again() {
+		err = f.bringIn()
 	}
 	if err != nil {
 		f.store.abandon(f, f.Size())
@@ -168,6 +164,31 @@ func (f *Fill) run() {
 	if cerr := f.body.close(); cerr != nil {
 		f.store.log.Warn("failed to close a body", "object", f.num, "err", cerr)
 	}
+}
+
+// errDecayed ends a fill when it turns out that bytes from before were damaged on
+// disk: they are missing now.
+var errDecayed = errors.New("a part was damaged on disk")
+
+// again has the Sources asked once more.
+func (f *Fill) again() bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.sources, f.ending, f.failed = f.given, false, nil
+	return f.ctx.Err() == nil
+}
+
+// bringIn has the Sources bring what is missing, and makes it durable.
+func (f *Fill) bringIn() error {
+	stopped := make(chan struct{})
+	flushed := make(chan error, 1)
+	go func() { flushed <- f.keepFlushing(stopped) }()
+	err := f.drain()
+	close(stopped)
+	if err = errors.Join(<-flushed, err); err != nil {
+		return err
+	}
+	return f.finish()
 }
 
 // drain runs the Sources. The first is asked even when nothing is missing: it

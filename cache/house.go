@@ -3,6 +3,7 @@ package cache
 import (
 	"context"
 	"errors"
+	"fmt"
 	"sync"
 	"time"
 
@@ -14,6 +15,7 @@ const (
 	flushSmallEvery = time.Second
 	probeEvery      = 2 * time.Second
 	saveEvery       = 5 * time.Second
+	stuckAfter      = 10 * time.Second
 )
 
 // Run keeps house until ctx is done: it makes small objects durable, saves
@@ -23,7 +25,11 @@ func (s *Store) Run(ctx context.Context) error {
 	defer tasks.Wait()
 	tasks.Go(func() { s.keepScrubbing(ctx) })
 	tasks.Go(func() { s.sweep(ctx) })
-	tasks.Go(func() { s.keepWatching(ctx) })
+	for _, v := range s.volumes {
+		if v.Volume != nil {
+			tasks.Go(func() { s.keepWatching(ctx, v) })
+		}
+	}
 	flush, save := time.NewTicker(flushSmallEvery), time.NewTicker(saveEvery)
 	defer flush.Stop()
 	defer save.Stop()
@@ -44,26 +50,36 @@ func (s *Store) Run(ctx context.Context) error {
 	}
 }
 
-// keepWatching looks at the disks. One that is stuck holds up nothing but this.
-func (s *Store) keepWatching(ctx context.Context) {
+// keepWatching looks at a disk. One that is stuck takes nothing new, and holds up
+// nothing but this.
+func (s *Store) keepWatching(ctx context.Context, v *volume) {
 	tick := time.NewTicker(probeEvery)
 	defer tick.Stop()
 	for {
 		done := make(chan struct{})
-		go func() {
+		go func() { // left behind if the disk never answers
 			defer close(done)
-			s.watchVolumes()
+			s.watch(v)
 		}()
-		select {
-		case <-done:
-		case <-ctx.Done():
-			return
+		stuck := time.NewTimer(stuckAfter)
+		for waiting := true; waiting; {
+			select {
+			case <-done:
+				waiting = false
+			case <-stuck.C:
+				s.log.Error("a volume does not answer", "volume", v.dir)
+				v.refuse(fmt.Errorf("volume %s has not answered for %v", v.dir, stuckAfter))
+			case <-ctx.Done():
+				stuck.Stop()
+				return
+			}
 		}
+		stuck.Stop()
 		select {
 		case <-ctx.Done():
 			return
 		case <-tick.C:
-		case <-s.doubt:
+		case <-v.doubt:
 		}
 	}
 }

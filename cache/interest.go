@@ -52,8 +52,13 @@ func (f *Fill) judge() {
 	here := f.readable.Len()
 	left := int64(len(f.views)) == 0 && !f.kept && !f.isDone()
 	worth := f.size >= 0 && (f.size-here <= nearlyDone || here >= f.size/wellBegun)
+	idle := !f.started // whoever made it has left without starting it
 	f.mu.Unlock()
-	if ok && left && !worth && !e.is(isPinned) {
+	switch {
+	case !ok || !left:
+	case idle:
+		f.store.spawn(func() { f.stop(errUnwanted) })
+	case !worth && !e.is(isPinned):
 		f.cancel(errUnwanted)
 	}
 }

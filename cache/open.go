@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -34,7 +33,7 @@ func Open(cfg Config, log *slog.Logger) (*Store, error) {
 
 func newStore(cfg Config, log *slog.Logger) *Store {
 	s := &Store{
-		cfg: cfg, log: log, apart: disk.Apart, kicked: make(chan struct{}, 1), doubt: make(chan struct{}, 1),
+		cfg: cfg, log: log, apart: disk.Apart, kicked: make(chan struct{}, 1),
 		objects: map[uint64]*entry{}, active: map[uint64]*Fill{}, checked: map[uint64]*content.Ranges{},
 		proofs: map[uint64]*content.Layer{}, served: map[uint64]map[string]int64{}, stale: map[uint64]bool{},
 		cards: map[uint64]bool{}, bodies: newRAM[uint64, []byte](cfg.RAM / 2),
@@ -86,7 +85,7 @@ func (s *Store) openVolumes() (home *volume, err error) {
 	dirs := append([]string{s.cfg.Dir}, s.cfg.Volumes...)
 	apart := apartBefore(dirs)
 	for i, dir := range dirs {
-		v := &volume{num: uint8(i), dir: dir, doubt: s.doubt, segments: map[uint32]*segment{}, fresh: map[uint64]bool{}, torn: map[uint64]bool{}}
+		v := &volume{num: uint8(i), dir: dir, doubt: make(chan struct{}, 1), segments: map[uint32]*segment{}, fresh: map[uint64]bool{}, torn: map[uint64]bool{}}
 		s.volumes = append(s.volumes, v)
 		d, err := (*disk.Volume)(nil), error(nil)
 		v.apart = s.apart(dir)
@@ -327,48 +326,6 @@ func numOf(key []byte) uint64 {
 		return 0
 	}
 	return binary.BigEndian.Uint64(key[1:])
-}
-
-// Close stops every fill, started or not, makes what it has durable and closes
-// the index. A second call does nothing.
-func (s *Store) Close() error {
-	s.mu.Lock()
-	if s.closed {
-		s.mu.Unlock()
-		return nil
-	}
-	s.closed = true
-	fills := slices.Collect(maps.Values(s.active))
-	s.mu.Unlock()
-	for _, f := range fills {
-		f.stop(ErrClosed)
-	}
-	for _, f := range fills {
-		<-f.Done()
-	}
-	s.cancel()
-	s.fills.Wait()
-	s.flushSmall()
-	s.saveFigures()
-	s.saveCards()
-	return s.shut()
-}
-
-// shut closes what Open has opened.
-func (s *Store) shut() error {
-	s.cancel()
-	var errs []error
-	if s.books != nil {
-		errs = append(errs, s.books.index.Close())
-	}
-	for _, v := range s.volumes {
-		if v.Volume != nil {
-			if err := v.Close(); err != nil && v.sick == nil {
-				errs = append(errs, err)
-			}
-		}
-	}
-	return errors.Join(errs...)
 }
 
 // isThere reports whether a path leads to something.

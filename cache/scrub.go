@@ -32,16 +32,23 @@ const mendPatience = time.Minute
 // damaged is fetched again. perSecond bounds the bytes read in a second; 0 is no
 // bound.
 func (s *Store) Scrub(ctx context.Context, perSecond int64) (ScrubReport, error) {
+	return s.scrub(ctx, perSecond, 0, func(uint64) {})
+}
+
+// scrub is Scrub from an object on; it says which was done after each.
+func (s *Store) scrub(ctx context.Context, perSecond int64, from uint64, done func(num uint64)) (report ScrubReport, err error) {
 	start := time.Now()
 	limit := rate.NewLimiter(rate.Inf, content.BlockSize)
 	if perSecond > 0 {
 		limit = rate.NewLimiter(rate.Limit(perSecond), content.BlockSize)
 	}
-	var report ScrubReport
 	s.mu.Lock()
 	before := s.counts.Damaged
 	s.mu.Unlock()
 	for _, num := range s.numbersOf() {
+		if num < from {
+			continue
+		}
 		n, err := s.scrubObject(ctx, num, limit)
 		if ctx.Err() != nil {
 			return report, fmt.Errorf("scrub: %w", ctx.Err())
@@ -51,12 +58,23 @@ func (s *Store) Scrub(ctx context.Context, perSecond int64) (ScrubReport, error)
 		}
 		report.Bytes += n
 		report.Objects++
+		done(num)
 	}
 	s.mu.Lock()
 	report.Damaged = s.counts.Damaged - before
 	s.mu.Unlock()
 	report.Took = time.Since(start)
 	return report, nil
+}
+
+// pace waits until so many bytes may be read. The limiter gives up at once if ctx
+// would end before; that is no word on the object.
+func pace(ctx context.Context, limit *rate.Limiter, bytes int64) error {
+	if err := limit.WaitN(ctx, int(bytes)); err == nil {
+		return nil
+	}
+	<-ctx.Done()
+	return ctx.Err()
 }
 
 // scrubObject checks one body.
@@ -66,16 +84,13 @@ func (s *Store) scrubObject(ctx context.Context, num uint64, limit *rate.Limiter
 	case !ok || !e.is(isComplete) || e.size == 0:
 		return 0, nil
 	case e.is(isSmall):
-		if err := limit.WaitN(ctx, int(e.size)); err != nil {
+		if err := pace(ctx, limit, e.size); err != nil {
 			return 0, err
 		}
 		s.bodies.drop(num) // what memory has is no proof of the disk
 		_, err := s.smallBody(&e)
 		if f := s.mending(num); err != nil && f != nil {
-			select {
-			case <-f.Done():
-			case <-ctx.Done():
-			}
+			awaitMend(ctx, f)
 		}
 		return e.size, err
 	}
@@ -87,7 +102,7 @@ func (s *Store) scrubObject(ctx context.Context, num uint64, limit *rate.Limiter
 	s.scrubHead(b, &e)
 	for i := range content.Blocks(e.size) {
 		block := content.Block(i, e.size)
-		if err := limit.WaitN(ctx, int(block.Len())); err != nil {
+		if err := pace(ctx, limit, block.Len()); err != nil {
 			return block.Off, err
 		}
 		if err := b.Drop(block); err != nil {
@@ -99,11 +114,7 @@ func (s *Store) scrubObject(ctx context.Context, num uint64, limit *rate.Limiter
 		err := s.inspect(&e, block)
 		if errors.Is(err, disk.ErrDamaged) {
 			if f, err := s.mend(num); err == nil {
-				select {
-				case <-f.Done():
-				case <-time.After(mendPatience):
-				case <-ctx.Done():
-				}
+				awaitMend(ctx, f)
 			}
 			continue
 		}
@@ -137,28 +148,79 @@ func (s *Store) scrubHead(b *disk.Blob, e *entry) {
 	}
 }
 
+// awaitMend waits for a repair, but not for ever.
+func awaitMend(ctx context.Context, f *Fill) {
+	patience := time.NewTimer(mendPatience)
+	defer patience.Stop()
+	select {
+	case <-f.Done():
+	case <-patience.C:
+	case <-ctx.Done():
+	}
+}
+
+// scrubState is how far the scrub is. It is kept over restarts: a box that is
+// restarted every day must get to its last object too.
+type scrubState struct {
+	Began time.Time `json:"began"` // of the last pass
+	Next  uint64    `json:"next"`  // object to go on with; 0 if the pass is done
+}
+
+// saveScrubEvery is how much of a scrub is done again after a kill.
+const saveScrubEvery = time.Minute
+
 // keepScrubbing checks every body once in each period, until ctx is done.
 func (s *Store) keepScrubbing(ctx context.Context) {
 	if s.cfg.ScrubPeriod < 0 {
 		return
 	}
+	var at scrubState
+	if err := s.books.setting("scrub", &at); err != nil {
+		s.log.Warn("failed to read how far the scrub was", "err", err)
+	}
 	for {
-		s.mu.Lock()
-		pace := max(leastScrub, int64(float64(s.used)/s.cfg.ScrubPeriod.Seconds()))
-		s.mu.Unlock()
-		start := time.Now()
-		report, err := s.Scrub(ctx, pace)
-		if err != nil {
+		if at.Next == 0 {
+			wait := time.NewTimer(time.Until(at.Began.Add(s.cfg.ScrubPeriod)))
+			select {
+			case <-ctx.Done():
+				wait.Stop()
+				return
+			case <-wait.C:
+			}
+			at.Began = time.Now()
+		}
+		if at = s.pass(ctx, at); at.Next != 0 {
 			return
 		}
+	}
+}
+
+// pass goes on with a pass of the scrub until its end or that of ctx, and keeps
+// how far it got.
+func (s *Store) pass(ctx context.Context, at scrubState) scrubState {
+	save := func() {
+		ed := s.books.edit()
+		ed.setting("scrub", at)
+		ed.done()
+	}
+	s.mu.Lock()
+	perSecond := max(leastScrub, int64(float64(s.used)/s.cfg.ScrubPeriod.Seconds()))
+	s.mu.Unlock()
+	at.Next = max(at.Next, 1)
+	saved := time.Now()
+	report, err := s.scrub(ctx, perSecond, at.Next, func(num uint64) {
+		if at.Next = num + 1; time.Since(saved) >= saveScrubEvery {
+			save()
+			saved = time.Now()
+		}
+	})
+	if err == nil {
+		at.Next = 0
 		s.mu.Lock()
 		s.counts.Scrubs++
 		s.mu.Unlock()
 		s.log.Info("scrubbed the store", "objects", report.Objects, "bytes", report.Bytes, "damaged", report.Damaged, "took", report.Took)
-		select {
-		case <-ctx.Done():
-			return
-		case <-time.After(max(time.Minute, s.cfg.ScrubPeriod-time.Since(start))):
-		}
 	}
+	save()
+	return at
 }

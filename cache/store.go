@@ -49,7 +49,6 @@ type Store struct {
 	cancel context.CancelFunc
 	fills  sync.WaitGroup
 	kicked chan struct{} // capacity 1: housekeeping is wanted before its time
-	doubt  chan struct{} // capacity 1: a volume is to be looked at
 	name   string        // of the index
 	apart  func(dir string) bool
 

@@ -16,7 +16,7 @@ type volume struct {
 	num          uint8
 	dir          string
 	minFree      int64
-	doubt        chan struct{} // capacity 1, shared: a volume is to be looked at
+	doubt        chan struct{} // capacity 1: it is to be looked at
 	apart        bool          // on a file system of its own
 
 	// Store.mu guards what follows.
@@ -67,11 +67,7 @@ func (v *volume) suspect(err error) {
 		return
 	}
 	if err := disk.Classify(err); errors.Is(err, disk.ErrFull) || errors.Is(err, disk.ErrReadOnly) {
-		v.mu.Lock()
-		if v.sick == nil {
-			v.sick = err
-		}
-		v.mu.Unlock()
+		v.refuse(err)
 	} else if !errors.Is(err, disk.ErrGone) {
 		return
 	}
@@ -211,6 +207,8 @@ func (s *Store) lose(v *volume, why error) {
 
 // noteVolumes writes down which volumes the index knows all of.
 func (s *Store) noteVolumes() {
+	s.editing.Lock()
+	defer s.editing.Unlock()
 	ids := map[string]uint8{}
 	for _, v := range s.volumes {
 		if v.Volume != nil && !v.isAlien() {
@@ -222,35 +220,36 @@ func (s *Store) noteVolumes() {
 	ed.done()
 }
 
-// watchVolumes looks at each volume and brings back those that are well again.
-func (s *Store) watchVolumes() {
-	for _, v := range s.volumes {
-		if v.Volume == nil {
-			continue
-		}
-		err := v.Probe()
-		if err == nil || !errors.Is(err, disk.ErrGone) {
-			v.measure()
-		}
-		_, gone := v.state()
-		switch {
-		case errors.Is(err, disk.ErrGone):
-			s.lose(v, err)
-			continue
-		case gone || v.isAlien():
-			s.log.Info("a lost volume is back", "volume", v.dir)
-			s.takeIn(v)
-			s.enforcePending()
-		}
-		v.mu.Lock()
-		if (v.sick == nil) != (err == nil) {
-			if err != nil {
-				s.log.Warn("a volume cannot be written; what is there is served on, the rest passes through", "volume", v.dir, "err", err)
-			} else {
-				s.log.Info("a volume can be written again", "volume", v.dir)
-			}
-		}
-		v.sick, v.gone = err, false
-		v.mu.Unlock()
+// refuse says that nothing can be written until the disk has been looked at.
+func (v *volume) refuse(why error) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if v.sick == nil {
+		v.sick = why
 	}
+}
+
+// watch looks at a volume, and brings it back if it is well again.
+func (s *Store) watch(v *volume) {
+	err := v.Probe()
+	if errors.Is(err, disk.ErrGone) {
+		s.lose(v, err)
+		return
+	}
+	v.measure()
+	if v.isAlien() {
+		s.log.Info("a lost volume is back", "volume", v.dir)
+		s.takeIn(v)
+		s.enforcePending()
+	}
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if (v.sick == nil) != (err == nil) {
+		if err != nil {
+			s.log.Warn("a volume cannot be written; what is there is served on, the rest passes through", "volume", v.dir, "err", err)
+		} else {
+			s.log.Info("a volume can be written again", "volume", v.dir)
+		}
+	}
+	v.sick, v.gone = err, false
 }

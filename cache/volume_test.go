@@ -92,7 +92,7 @@ func TestVolumeLostAndBack(t *testing.T) {
 		if restart {
 			s = reopen(t, s)
 		} else {
-			s.watchVolumes()
+			s.watch(s.volumes[1])
 		}
 		wantAll(t, s, data)
 	}
