@@ -16,10 +16,11 @@ type Explanation struct {
 	Parts []Part `json:"parts"`
 	// Vouched says who vouches for the bytes.
 	Vouched string `json:"vouched"`
-	// Volume is the directory of the disk that has the body; Segment is not 0
-	// for a small object.
+	// Volume is the directory of the disk that has the body. Small objects share
+	// segments.
 	Volume  string `json:"volume"`
-	Segment uint32 `json:"segment,omitempty"`
+	Small   bool   `json:"small"`
+	Segment uint32 `json:"segment"`
 	// Checked is how many bytes were hashed since the start.
 	Checked int64 `json:"checked"`
 	// Eviction says when it would go, in a sentence.
@@ -36,7 +37,7 @@ func (s *Store) Explain(num uint64) (Explanation, error) {
 	if !ok || r == nil {
 		return Explanation{}, fmt.Errorf("explain object %d: %w", num, ErrNotFound)
 	}
-	x := Explanation{Info: s.info(e, r), Parts: r.Parts, Volume: s.volumeOf(e).dir, Segment: e.place.Segment}
+	x := Explanation{Info: s.info(e, r), Parts: r.Parts, Volume: s.volumeOf(e).dir, Small: e.is(isSmall), Segment: e.place.Segment}
 	f := s.active[num]
 	switch {
 	case f != nil:
@@ -95,13 +96,16 @@ func (s *Store) fate(e *entry, filling bool) string {
 	case filling:
 		return "not while it is being filled"
 	case e.is(isSmall):
-		v := s.volumeOf(e)
+		var small int64
+		for _, v := range s.volumes {
+			small += v.small
+		}
 		verdict := "goes with it"
 		if place.Freq > 0 {
 			verdict = "moves on, for it was asked for again"
 		}
 		return fmt.Sprintf("with its segment, when small objects need room (%d of %d bytes, all volumes): then it %s; last asked for %v ago",
-			v.small, s.cfg.SmallBytes, verdict, idle)
+			small, s.cfg.SmallBytes, verdict, idle)
 	case place.Freq > 0:
 		return fmt.Sprintf("not at its next turn in the %s queue of %s, for it was asked for %d times since the last; %d bytes have their turn before; last asked for %v ago",
 			place.Queue, pool, place.Freq, place.Ahead, idle)

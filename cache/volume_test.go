@@ -231,6 +231,7 @@ func balanceIdle(t *testing.T, s *Store) {
 	s.mu.Unlock()
 	for _, f := range fills {
 		f.stop(errUnwanted)
+		<-f.Done()
 	}
 	balance(t, s)
 }
