@@ -47,8 +47,9 @@ func (p profile) need() int64 { return 3*p.memTable*6/5 + p.memTable + 4<<20 }
 // engine is Badger, with keys that may be anything and versions that are ours.
 // One goroutine writes; any number read.
 type engine struct {
-	db  *badger.DB
-	dir string
+	db      *badger.DB
+	dir     string
+	profile profile
 }
 
 // keyPrefix keeps our keys apart from Badger's own.
@@ -81,7 +82,7 @@ func openEngine(dir string, small bool, acked uint64, log *slog.Logger) (e *engi
 	if err != nil {
 		return nil, err
 	}
-	e = &engine{db, dir}
+	e = &engine{db, dir, p}
 	if v := e.version(); v < acked {
 		err := fmt.Errorf("it ends at version %d, and %d was on the disk", v, acked)
 		return nil, errors.Join(err, e.close())
@@ -247,10 +248,20 @@ func (e *engine) fingerprint(version uint64, seed maphash.Seed) (sum uint64, err
 	return h.Sum64(), nil
 }
 
-// walFiles is the names of Badger's write-ahead logs.
+// walFiles is the names of Badger's write-ahead logs, a line each.
 func (e *engine) walFiles() (string, error) {
-	names, err := filepath.Glob(filepath.Join(e.dir, "*.mem"))
-	return strings.Join(names, " "), err
+	names, err := filepath.Glob(globQuoted(e.dir) + "/*.mem")
+	return strings.Join(names, "\n"), err
+}
+
+// holdLogs takes room for what may yet be written to logs. Badger writes to them
+// through mappings: when others take the last of the disk just then, that would
+// kill the process. Without room to take there is none to lose either: the next
+// turn finds out.
+func (e *engine) holdLogs(files string) {
+	for name := range strings.Lines(files) {
+		_ = takeRoom(strings.TrimSuffix(name, "\n"), e.profile.memTable)
+	}
 }
 
 // syncDir makes the names in a directory durable.

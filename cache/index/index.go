@@ -94,7 +94,7 @@ type Index struct {
 
 	// The committer alone uses these.
 	room     *room
-	engine   *engine // its reads are everybody's
+	engine   *engine // everybody's for reading, as long as nobody shut it
 	walFiles string  // Badger's write-ahead logs when the directory was last synced
 
 	mu       sync.RWMutex  // guards all below
@@ -106,7 +106,10 @@ type Index struct {
 	turns    uint64        // turns that began
 	began    time.Time     // when the turn began that is under way; zero: none is
 	fault    error         // why the last turn failed
-	broken   error         // Badger failed in a write: no more of them until a restart
+	broken   error         // the tables are damaged: no more writes until a restart
+	failed   error         // Badger failed in a write: no more of them until it is opened anew
+	shut     chan struct{} // not nil while Badger is opened anew; closed after it
+	shutAt   time.Time     // since when
 	turned   chan struct{} // closed when a turn ends
 	closed   bool
 	merging  int64     // bytes of the tables that are being merged; 0: none are
@@ -120,6 +123,7 @@ type Stats struct {
 	Damaged uint64 // records found damaged, and dropped
 	Merges  uint64 // merges of tables
 	Reserve bool   // the reserve is held
+	Reopens uint64 // times that Badger was opened anew after it failed in a write
 }
 
 // Open opens the index in cfg.Dir, or makes one. What cannot be trusted is set
@@ -262,7 +266,10 @@ func (x *Index) finish(result chan<- error) {
 		}
 		time.Sleep(retryEvery)
 	}
-	err := x.engine.close()
+	var err error
+	if x.engine != nil {
+		err = x.engine.close()
+	}
 	x.lock.Close()
 	if waited {
 		x.log.Info("index closed late", "err", err)

@@ -27,7 +27,7 @@ func (x *Index) startMerge() {
 	}
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	if x.merging > 0 || x.closed || x.broken != nil || time.Now().Before(x.mergeDue) {
+	if x.merging > 0 || x.closed || x.broken != nil || x.failed != nil || time.Now().Before(x.mergeDue) {
 		return
 	}
 	// The old tables go when the new ones are written; meanwhile a few more

@@ -13,14 +13,17 @@ import (
 // another error if the disk cannot be read.
 func (x *Index) Get(key []byte) ([]byte, error) {
 	x.mu.RLock()
-	record, ok := x.pending.get(key)
-	if !ok {
-		record, ok = x.writing.get(key)
+	record, ok := x.waiting(key)
+	if !ok && !x.closed {
+		if err := x.enter(); err != nil {
+			x.mu.RUnlock()
+			return nil, fmt.Errorf("read record %q: %w", key, err)
+		}
+		if record, ok = x.waiting(key); ok { // it came while this waited
+			x.leave()
+		}
 	}
 	seen, closed := x.accepted, x.closed
-	if !ok && !closed {
-		x.readers.Add(1)
-	}
 	x.mu.RUnlock()
 	switch {
 	case closed:
@@ -42,6 +45,15 @@ func (x *Index) Get(key []byte) ([]byte, error) {
 		return nil, fmt.Errorf("read record %q: %w", key, err)
 	}
 	return value, nil
+}
+
+// waiting is what waits for the disk under a key; x.mu is held. A nil record is a
+// removal.
+func (x *Index) waiting(key []byte) (record []byte, ok bool) {
+	if record, ok = x.pending.get(key); !ok {
+		record, ok = x.writing.get(key)
+	}
+	return record, ok
 }
 
 func (x *Index) read(key []byte) (value []byte, err error) {
@@ -79,7 +91,7 @@ func (x *Index) drop(seen uint64, keys ...[]byte) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	x.stats.Damaged += uint64(len(keys))
-	if x.accepted != seen || x.closed || x.broken != nil {
+	if x.accepted != seen || x.closed || x.broken != nil || x.failed != nil {
 		return // found again when it is read again
 	}
 	for _, key := range keys {
@@ -94,11 +106,10 @@ func (x *Index) drop(seen uint64, keys ...[]byte) {
 // index; several Scans may run at once.
 func (x *Index) Scan(from, to []byte, use func(key, value []byte) bool) (bad int, err error) {
 	x.mu.RLock()
-	if x.closed {
+	if err := x.enter(); err != nil {
 		x.mu.RUnlock()
-		return 0, ErrClosed
+		return 0, fmt.Errorf("scan index: %w", err)
 	}
-	x.readers.Add(1)
 	defer x.leave()
 	seen := x.accepted
 	changes := within(x.pending, x.writing, from, to)

@@ -29,6 +29,19 @@ const (
 	ample      = 16 << 20 // bytes free beyond need and reserve before it is made again
 )
 
+// Room is how many bytes should be free on the disk for the index to be written
+// whatever it does next, and to hold its reserve. With less it still works for a
+// while; with so much less that it does not, Health is ErrFull.
+func (x *Index) Room() int64 {
+	x.mu.RLock()
+	defer x.mu.RUnlock()
+	room := profileOf(x.cfg.Small).need() + ample
+	if !x.stats.Reserve {
+		room += x.room.reserve
+	}
+	return room
+}
+
 func newRoom(cfg Config, log *slog.Logger) (*room, error) {
 	r := &room{dir: cfg.Dir, reserve: cfg.Reserve, log: log}
 	if r.reserve == 0 {

@@ -50,6 +50,16 @@ func makeReserve(path string, size int64) error {
 	return errors.Join(unix.Fallocate(int(f.Fd()), 0, 0, size), f.Close())
 }
 
+// takeRoom takes room on the disk for the first bytes of a file; what is written
+// there stays, and so does the length.
+func takeRoom(path string, size int64) error {
+	f, err := os.OpenFile(path, os.O_RDWR, 0)
+	if err != nil {
+		return err
+	}
+	return errors.Join(unix.Fallocate(int(f.Fd()), unix.FALLOC_FL_KEEP_SIZE, 0, size), f.Close())
+}
+
 func syncData(f *os.File) error { return unix.Fdatasync(int(f.Fd())) }
 
 // classify marks the errors of a disk that is full or read-only.

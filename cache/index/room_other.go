@@ -23,3 +23,6 @@ func makeReserve(string, int64) error { return nil }
 func syncData(f *os.File) error { return f.Sync() }
 
 func classify(err error) error { return err }
+
+// takeRoom does nothing, for the same reason.
+func takeRoom(string, int64) error { return nil }

@@ -104,8 +104,8 @@ func (x *Index) Pending() int64 {
 }
 
 // Health is nil, or why nothing can be written now: ErrFull, ErrReadOnly, an I/O
-// error, a disk that does not answer, a failure after which only a restart helps,
-// or more than MaxPending waiting.
+// error, a disk that does not answer, a failure that Badger has to be opened anew
+// after, or more than MaxPending waiting.
 func (x *Index) Health() error {
 	pending := x.Pending()
 	x.mu.RLock()
@@ -115,6 +115,8 @@ func (x *Index) Health() error {
 		return x.broken
 	case x.fault != nil:
 		return x.fault
+	case x.failed != nil:
+		return x.failed
 	case !x.began.IsZero() && time.Since(x.began) > stuckAfter:
 		return fmt.Errorf("write index: the disk has not answered for %v", time.Since(x.began).Round(time.Second))
 	case pending > MaxPending:
@@ -232,6 +234,9 @@ func (x *Index) turn() {
 	x.mu.Unlock()
 
 	if err == nil {
+		err = x.reopen()
+	}
+	if err == nil {
 		err = x.write(batch)
 	}
 	if err == nil {
@@ -281,6 +286,7 @@ func (x *Index) write(b *batch) error {
 	// A log that Badger began has to be found after a power cut.
 	files, err := x.engine.walFiles()
 	if err == nil && files != x.walFiles {
+		x.engine.holdLogs(files)
 		err = syncDir(x.engine.dir)
 	}
 	if err != nil {
@@ -291,10 +297,10 @@ func (x *Index) write(b *batch) error {
 }
 
 // fail stops all writing: after a failed write Badger's state is not known, and
-// the next one may end the process.
+// the next one may end the process. What was to be written stays pending.
 func (x *Index) fail(err error) error {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	x.broken = fmt.Errorf("index cannot be written until a restart: %w", err)
-	return x.broken
+	x.failed = fmt.Errorf("write index: %w", err)
+	return x.failed
 }
