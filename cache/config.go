@@ -17,11 +17,12 @@ type Config struct {
 	// Volumes are further directories for bodies, each on a disk of its own. If
 	// one of the disks is lost, what was on it is forgotten and the rest goes on.
 	Volumes []string
-	// MaxBytes bounds the bytes of all objects; 0 means 50 GB.
+	// MaxBytes bounds the bytes of all objects; 0 means 50 GB. It is never more
+	// than the disks have.
 	MaxBytes int64
-	// MinFree is how many bytes of each volume stay free, so that the index
-	// never meets a full disk; 0 means a sixteenth of the volume, between 24 and
-	// 256 MiB.
+	// MinFree is how many bytes of each volume stay free; 0 means a sixteenth of
+	// the volume, between 24 and 256 MiB. Where the index is it is never less
+	// than the index needs, 40 to 190 MiB.
 	MinFree int64
 	// SmallBytes bounds the pool of objects up to 64 KiB, a part of MaxBytes; 0
 	// means a sixteenth of MaxBytes.
@@ -108,9 +109,6 @@ func (c Config) Validate() error {
 func (c Config) filled() Config {
 	if c.MaxBytes == 0 {
 		c.MaxBytes = defaultMaxBytes
-	}
-	if c.SmallBytes == 0 {
-		c.SmallBytes = c.MaxBytes / 16
 	}
 	if c.RAM == 0 {
 		c.RAM = defaultRAM

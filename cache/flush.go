@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"github.com/cistern-edge/cistern/cache/content"
-	"github.com/cistern-edge/cistern/cache/disk"
 )
 
 // keepFlushing makes a running fill durable from time to time. If the disk
@@ -66,18 +65,15 @@ func (f *Fill) flush() error {
 		}
 	}
 	if err := b.Sync(); err != nil {
-		f.volume().suspect(err)
-		return fmt.Errorf("flush %s: %w", f.title, disk.Classify(err))
+		return fmt.Errorf("flush %s: %w", f.title, f.volume().refused(err))
 	}
 	for i, hashes := range leaves {
 		if err := b.PutSlot(i, hashes); err != nil {
-			f.volume().suspect(err)
-			return fmt.Errorf("flush %s: %w", f.title, disk.Classify(err))
+			return fmt.Errorf("flush %s: %w", f.title, f.volume().refused(err))
 		}
 	}
 	if err := b.SyncTree(); err != nil {
-		f.volume().suspect(err)
-		return fmt.Errorf("flush %s: %w", f.title, disk.Classify(err))
+		return fmt.Errorf("flush %s: %w", f.title, f.volume().refused(err))
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -140,8 +136,7 @@ func (f *Fill) finish() error {
 		return fmt.Errorf("finish %s: %w", f.title, err)
 	}
 	if err := b.SyncTree(); err != nil { // the size, if that came last
-		f.volume().suspect(err)
-		return fmt.Errorf("finish %s: %w", f.title, disk.Classify(err))
+		return fmt.Errorf("finish %s: %w", f.title, f.volume().refused(err))
 	}
 	return f.store.complete(f, layer.Root(), size)
 }
@@ -161,8 +156,7 @@ func (f *Fill) spill() error {
 	}
 	for _, r := range have {
 		if _, err := b.WriteAt(f.body.mem[r.Off:r.End], r.Off); err != nil {
-			f.volume().suspect(err)
-			return errors.Join(fmt.Errorf("store %s: %w", f.title, disk.Classify(err)), b.Close())
+			return errors.Join(fmt.Errorf("store %s: %w", f.title, f.volume().refused(err)), b.Close())
 		}
 	}
 	f.body.blob.Store(b)

@@ -41,6 +41,7 @@ func (s *Store) Run(ctx context.Context) error {
 			s.flushSmall()
 		case <-s.kicked:
 			s.trimSmall()
+			s.tidy()
 		case <-save.C:
 			s.saveFigures()
 			s.saveCards()

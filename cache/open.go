@@ -54,6 +54,7 @@ func (s *Store) open() error {
 	if err != nil {
 		return fmt.Errorf("open the store's index: %w", err)
 	}
+	home.index = ix
 	s.books = &books{
 		index: ix, log: s.log,
 		records: newRAM[uint64, *record](s.cfg.RAM / 4), names: newRAM[string, *name](s.cfg.RAM / 4),
@@ -82,6 +83,7 @@ func (s *Store) open() error {
 // there.
 func (s *Store) openVolumes() (home *volume, err error) {
 	var failed []error
+	var sum int64
 	dirs := append([]string{s.cfg.Dir}, s.cfg.Volumes...)
 	apart := apartBefore(dirs)
 	for i, dir := range dirs {
@@ -99,6 +101,7 @@ func (s *Store) openVolumes() (home *volume, err error) {
 			var free, total int64
 			if free, total, err = d.Space(); err == nil {
 				v.Volume, v.free, v.minFree = d, free, s.cfg.MinFree
+				sum += total
 				if v.minFree == 0 {
 					v.minFree = minFreeOf(total)
 				}
@@ -115,6 +118,10 @@ func (s *Store) openVolumes() (home *volume, err error) {
 		v.sick, v.gone, v.alien = err, true, true
 		failed = append(failed, err)
 		s.log.Error("a volume is not there; what was on it will be fetched again", "volume", dir, "err", err)
+	}
+	s.cfg.MaxBytes = min(s.cfg.MaxBytes, sum)
+	if s.cfg.SmallBytes == 0 {
+		s.cfg.SmallBytes = s.cfg.MaxBytes / 16
 	}
 	if home == nil {
 		return nil, fmt.Errorf("open the store: %w", errors.Join(failed...))

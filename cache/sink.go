@@ -6,7 +6,6 @@ import (
 	"slices"
 
 	"github.com/cistern-edge/cistern/cache/content"
-	"github.com/cistern-edge/cistern/cache/disk"
 )
 
 // tap is the Fill as one Source sees it: it counts what the Source brings and
@@ -227,8 +226,7 @@ func (f *Fill) write(p []byte, off int64) (int, error) {
 	}
 	for _, g := range gaps {
 		if _, err := f.body.WriteAt(p[g.Off-off:g.End-off], g.Off); err != nil {
-			f.volume().suspect(err)
-			return 0, fmt.Errorf("write %s of %s: %w", g, f.title, disk.Classify(err))
+			return 0, fmt.Errorf("write %s of %s: %w", g, f.title, f.volume().refused(err))
 		}
 	}
 	return len(p), nil

@@ -123,7 +123,7 @@ func (s *Store) makeRoom(need int64, svc *service, on *volume) (*volume, []*entr
 	case over > loose:
 		return nil, nil, fmt.Errorf("no room for %d bytes (%d over store.max_bytes, the rest is pinned or being filled): %w", need, over-loose, content.ErrFull)
 	case short > v.loose:
-		return nil, nil, fmt.Errorf("no room for %d bytes on %s (%d are missing with %d kept free, the rest is pinned or being filled): %w", need, v.dir, short-v.loose, v.minFree, content.ErrFull)
+		return nil, nil, fmt.Errorf("no room for %d bytes on %s (%d are missing with %d kept free, the rest is pinned or being filled): %w", need, v.dir, short-v.loose, v.floor(), content.ErrFull)
 	}
 	var victims []*entry
 	for over > 0 || short > 0 || quota > 0 {

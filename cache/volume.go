@@ -8,6 +8,7 @@ import (
 
 	"github.com/cistern-edge/cistern/cache/content"
 	"github.com/cistern-edge/cistern/cache/disk"
+	"github.com/cistern-edge/cistern/cache/index"
 )
 
 // volume is one disk as the store sees it.
@@ -16,6 +17,7 @@ type volume struct {
 	num          uint8
 	dir          string
 	minFree      int64
+	index        *index.Index  // if it is on this disk
 	doubt        chan struct{} // capacity 1: it is to be looked at
 	apart        bool          // on a file system of its own
 
@@ -44,6 +46,15 @@ type volume struct {
 type segment struct {
 	nums  []uint64 // of objects that were put there
 	bytes int64
+}
+
+// floor is how much of the volume stays free, in bytes: never less than what the
+// index needs, for without it nothing new can be kept.
+func (v *volume) floor() int64 {
+	if v.index == nil {
+		return v.minFree
+	}
+	return max(v.minFree, v.index.Room())
 }
 
 // state says why the volume cannot be written, and whether it is gone.
@@ -91,9 +102,10 @@ func (v *volume) measure() {
 
 // room is how many bytes of the volume may be given out.
 func (v *volume) room() int64 {
+	floor := v.floor()
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	return v.free - v.pledged - v.minFree
+	return v.free - v.pledged - floor
 }
 
 // pledge takes bytes for a body that is about to be made, or gives them back
@@ -123,6 +135,15 @@ func (v *volume) create(num uint64, size int64) (*disk.Blob, error) {
 		return nil, unwritable(v.dir, err)
 	}
 	return b, nil
+}
+
+// refused is suspect for an error of a write, and what a caller is told of it.
+func (v *volume) refused(err error) error {
+	v.suspect(err)
+	if err = disk.Classify(err); errors.Is(err, disk.ErrReadOnly) || errors.Is(err, disk.ErrGone) {
+		return unwritable(v.dir, err)
+	}
+	return err
 }
 
 // unwritable is the error for what a disk does not take now: for a caller it is
@@ -191,7 +212,7 @@ func (s *Store) lose(v *volume, why error) {
 	s.mu.Unlock()
 	s.log.Error("lost a volume; what was on it will be fetched again", "volume", v.dir, "objects", len(lost)+len(fills), "err", why)
 	for _, f := range fills {
-		f.stop(fmt.Errorf("volume %s was lost: %w", v.dir, why))
+		f.stop(unwritable(v.dir, why))
 		<-f.Done()
 		lost = append(lost, f.num)
 	}
@@ -247,6 +268,7 @@ func (s *Store) watch(v *volume) {
 	if (v.sick == nil) != (err == nil) {
 		if err != nil {
 			s.log.Warn("a volume cannot be written; what is there is served on, the rest passes through", "volume", v.dir, "err", err)
+			s.kick() // somebody else's files may have filled it
 		} else {
 			s.log.Info("a volume can be written again", "volume", v.dir)
 		}
