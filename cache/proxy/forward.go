@@ -209,8 +209,16 @@ func (s *Server) sendFound(w http.ResponseWriter, r *http.Request, a *answer, ed
 	if rd == nil {
 		return nil
 	}
-	if err := p.send(r.Context(), w, rd, func(n int64) { s.served(r, f, n) }); err != nil {
+	var sent int64
+	err := p.send(r.Context(), w, rd, func(n int64) {
+		sent += n
+		s.served(r, f, n)
+	})
+	if err != nil {
 		s.brokeOff(f, err)
+		if p.goOn(s, w, r, f, sent, err) {
+			return nil
+		}
 		panic(http.ErrAbortHandler) // a short body must not look whole
 	}
 	return nil
