@@ -31,13 +31,14 @@ type Box struct {
 }
 
 // StartBox runs cisternd from bin on a host, with the given TOML configuration
-// (without [store] and [admin], which it adds), and waits until it answers.
+// (without [admin], which it adds), and waits until it answers. data stands above
+// store.dir.
 func StartBox(ctx context.Context, host *lab.Host, bin, data, config string) (*Box, error) {
 	if err := os.MkdirAll(data, 0o700); err != nil {
 		return nil, fmt.Errorf("start box: %w", err)
 	}
 	file := filepath.Join(data, "box.toml")
-	config += fmt.Sprintf("\n[admin]\nlisten = \"127.0.0.1:%s\"\n[store]\ndir = %q\n", AdminPort, data)
+	config += fmt.Sprintf("\n[admin]\nlisten = \"127.0.0.1:%s\"\n", AdminPort)
 	if err := os.WriteFile(file, []byte(config), 0o600); err != nil {
 		return nil, fmt.Errorf("start box: %w", err)
 	}
