@@ -68,11 +68,30 @@ func (s *Server) get(w http.ResponseWriter, r *http.Request, edit func(h http.He
 		if err == nil {
 			return
 		}
+		if diskFailed(err) {
+			s.getPast(w, r, a, err, edit)
+			return
+		}
 		if try > 0 { // the object may have gone or changed meanwhile: once more
 			s.fail(w, r, &fault{status: http.StatusBadGateway, why: "the answer broke off: " + err.Error(), fwd: a.status.Fwd})
 			return
 		}
 	}
+}
+
+// getPast answers from upstream what the store has and cannot read.
+func (s *Server) getPast(w http.ResponseWriter, r *http.Request, a *answer, why error, edit func(http.Header, cache.Info)) {
+	fwd := a.status.Fwd
+	if a.status.Hit {
+		fwd = httpcache.FwdMiss
+	}
+	past, err := s.pass(r.Context(), r, fwd, why.Error())
+	if err != nil {
+		s.refuse(w, r, err)
+		return
+	}
+	s.tally(r, past)
+	s.sendOffer(w, r, past, edit)
 }
 
 // tally counts an answer as a hit or a miss.

@@ -5,9 +5,9 @@ import (
 	"io"
 	"math"
 	"net/http"
-	"syscall"
 
 	"github.com/cistern-edge/cistern/cache/content"
+	"github.com/cistern-edge/cistern/cache/disk"
 )
 
 // goOn brings the rest of an answer from upstream when the store broke off in
@@ -50,5 +50,6 @@ func (p *plan) goOn(s *Server, w http.ResponseWriter, r *http.Request, f *found,
 // diskFailed reports whether an answer broke off for a reason of the store's
 // disks, and not of the client's or the origin's.
 func diskFailed(err error) bool {
-	return errors.Is(err, content.ErrFull) || errors.Is(err, syscall.EIO) || errors.Is(err, syscall.EROFS)
+	err = disk.Classify(err)
+	return errors.Is(err, content.ErrFull) || errors.Is(err, disk.ErrGone) || errors.Is(err, disk.ErrReadOnly)
 }

@@ -27,9 +27,9 @@ func TestAFailingDiskCutsNobody(t *testing.T) {
 		{"a range", faultfs.ReadOnly, "bytes=1000-5999999", body[1000:6000000]},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			// More room than the first disk, so that bodies go there.
-			disk := faultfs.Mount(t, t.TempDir(), faultfs.Config{Capacity: 1 << 44})
-			store, err := cache.Open(cache.Config{Dir: t.TempDir(), Volumes: []string{disk.Dir()}, Small: true}, quiet())
+			// The first has less room, by what the index needs: bodies go here.
+			disk := faultfs.Mount(t, t.TempDir(), faultfs.Config{})
+			store, err := cache.Open(cache.Config{Dir: t.TempDir(), Volumes: []string{disk.Dir()}, MinFree: 1, Small: true}, quiet())
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -48,6 +48,8 @@ func TestAFailingDiskCutsNobody(t *testing.T) {
 				_, _ = w.Write(body[len(body)/2:])
 			})
 			b := boxOn(t, store, loopback(t), nil, nil)
+			b.get(s.URL + "/here")
+			b.settle()
 			req, err := http.NewRequest(http.MethodGet, s.URL+"/x", nil)
 			if err != nil {
 				t.Fatal(err)
@@ -64,12 +66,18 @@ func TestAFailingDiskCutsNobody(t *testing.T) {
 			if _, err := io.ReadFull(resp.Body, got); err != nil {
 				t.Fatal(err)
 			}
+			if v := store.Stats().Volumes; v[1].Bytes == 0 {
+				t.Fatalf("not tried: %+v", v)
+			}
 			disk.Fail(c.fault)
 			defer disk.Fail(faultfs.Healthy)
 			close(goOn)
 			rest, err := io.ReadAll(resp.Body)
 			if got = append(got, rest...); err != nil || !bytes.Equal(got, c.want) {
 				t.Errorf("%d bytes of %d, the same %v: %v", len(got), len(c.want), bytes.HasPrefix(c.want, got), err)
+			}
+			if r := b.get(s.URL + "/here"); r.StatusCode != http.StatusOK || !bytes.Equal(r.body, body) {
+				t.Errorf("what was here: %s, %s, %d bytes", r.Response.Status, r.status(), len(r.body))
 			}
 			if r := b.get(s.URL + "/y"); !bytes.Equal(r.body, body) || strings.Contains(r.status(), ";hit") {
 				t.Errorf("then %s", r.status())
