@@ -79,7 +79,7 @@ func (c *runCommand) Run(ctx context.Context) error {
 		return err
 	}
 	if err := os.MkdirAll(cfg.Store.Dir, 0o700); err != nil {
-		return fmt.Errorf("make the data directory: %w", err)
+		return advise(cfg.Store.Dir, fmt.Errorf("make the data directory: %w", err))
 	}
 	address := advertised(cfg.Proxy)
 
@@ -92,7 +92,7 @@ func (c *runCommand) Run(ctx context.Context) error {
 	defer mirrors.Close()
 	store, err := cache.Open(cfg.Store.Cache(), log)
 	if err != nil {
-		return err
+		return advise(cfg.Store.Dir, err)
 	}
 	defer func() {
 		if err := store.Close(); err != nil {

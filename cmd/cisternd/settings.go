@@ -13,6 +13,8 @@ import (
 
 	"github.com/cistern-edge/cistern/admin"
 	"github.com/cistern-edge/cistern/admin/config"
+	"github.com/cistern-edge/cistern/cache/disk"
+	"github.com/cistern-edge/cistern/cache/index"
 	"github.com/cistern-edge/cistern/cache/origin"
 	"github.com/cistern-edge/cistern/cache/proxy"
 	"github.com/cistern-edge/cistern/multicast"
@@ -127,4 +129,21 @@ func advertised(cfg config.Proxy) string {
 		}
 	}
 	return net.JoinHostPort("127.0.0.1", port)
+}
+
+// advise adds to an error of the data directory what to do about it, if its disk
+// is to blame.
+func advise(dir string, err error) error {
+	var todo string
+	switch err := disk.Classify(err); {
+	case errors.Is(err, disk.ErrFull), errors.Is(err, index.ErrFull):
+		todo = "make room on its disk"
+	case errors.Is(err, disk.ErrReadOnly), errors.Is(err, index.ErrReadOnly):
+		todo = "its disk is read-only: check it (dmesg, fsck) and mount it for writing"
+	case errors.Is(err, disk.ErrGone):
+		todo = "its disk does not answer: replace it, or name a directory on another one (store.dir, --data)"
+	default:
+		return err
+	}
+	return fmt.Errorf("the data directory %s cannot be used; %s, then start the box again (%w)", dir, todo, err)
 }

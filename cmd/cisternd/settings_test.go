@@ -1,13 +1,17 @@
 package main
 
 import (
+	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
 	"github.com/cistern-edge/cistern/admin/config"
+	"github.com/cistern-edge/cistern/cache/index"
 )
 
 func TestFlagsStandAboveTheFile(t *testing.T) {
@@ -81,5 +85,26 @@ func TestPeerAddress(t *testing.T) {
 		if got := peerAddress(cfg); got != c.want {
 			t.Errorf("proxy %q, peering %q: %q, want %q", c.proxy, c.peering, got, c.want)
 		}
+	}
+}
+
+func TestAdvice(t *testing.T) {
+	for _, c := range []struct {
+		err  error
+		want string
+	}{
+		{syscall.ENOSPC, "make room"},
+		{fmt.Errorf("open: %w", index.ErrFull), "make room"},
+		{fmt.Errorf("open: %w", index.ErrReadOnly), "read-only"},
+		{&os.PathError{Op: "mkdir", Path: "/x", Err: syscall.EROFS}, "read-only"},
+		{syscall.EIO, "another one"},
+	} {
+		err := advise("/data", c.err)
+		if !errors.Is(err, c.err) || !strings.Contains(err.Error(), c.want) || !strings.Contains(err.Error(), "/data") {
+			t.Errorf("%v: %v", c.err, err)
+		}
+	}
+	if err := advise("/data", os.ErrPermission); err != os.ErrPermission {
+		t.Errorf("not a disk's: %v", err)
 	}
 }
