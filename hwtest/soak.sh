@@ -17,6 +17,8 @@ input.bad        ./hwtest        TestBadInput
 http.conformance ./hwtest        TestConformance
 store.evict      ./cache/evict   Figures
 store.crash      ./cache         ^TestCrash
+store.disk       ./hwtest        TestDisk
+store.volume     ./hwtest        TestVolume
 norm.engine      ./multicast/norm Figures
 norm.libnorm     ./hwtest        TestNormWithLibnorm
 norm.wire.few    ./hwtest        TestNormWire/random/(1|8_receivers,_5)
