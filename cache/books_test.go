@@ -16,7 +16,7 @@ import (
 // the index and the card, whatever letters they are of.
 func TestLargestRecords(t *testing.T) {
 	t.Parallel()
-	for _, letter := range []string{"a", "&", "\"", "\x01", "é"} {
+	for _, letter := range []string{"&", "\x01", "é"} {
 		s := open(t, Config{})
 		long := strings.Repeat(letter, 9000/len(letter))
 		called := "http://a.example/" + long[:2000/len(letter)*len(letter)]

@@ -121,59 +121,59 @@ func TestSlotAndBodyDamaged(t *testing.T) {
 func TestDamageIsMended(t *testing.T) {
 	t.Parallel()
 	data := noise(303, 3*mib+7)
-	for name, c := range map[string]struct {
+	cases := []struct {
+		name       string
 		body, slot bool
-		asks       bool // whether a Source is needed
-	}{
-		"body":          {body: true, asks: true},
-		"slot":          {slot: true},
-		"body and slot": {body: true, slot: true, asks: true},
-	} {
-		for _, scrub := range []bool{false, true} {
-			s := open(t, Config{})
-			num := put(t, s, "a", data)
-			s = reopen(t, s)
-			by := repairer{[]content.Source{from("friend", data, mib)}, make(chan Info, 9)}
-			s.SetRepairer(by)
-			path := bodyPath(s.cfg.Dir, num)
+	}{{"body", true, false}, {"slot", false, true}, {"body and slot", true, true}}
+	for _, scrub := range []bool{false, true} {
+		s := open(t, Config{})
+		var nums []uint64
+		for _, c := range cases {
+			f, err := s.Create(Spec{Object: content.Object{Size: int64(len(data))}, Title: c.name}, c.name, nil) // private: not merged
+			if err != nil {
+				t.Fatal(err)
+			}
+			f.Start(from("memory", data, mib))
+			<-f.Done()
+			nums = append(nums, f.Num())
+		}
+		s = reopen(t, s)
+		by := repairer{[]content.Source{from("friend", data, mib)}, make(chan Info, 9)}
+		s.SetRepairer(by)
+		for i, c := range cases {
+			path := bodyPath(s.cfg.Dir, nums[i])
 			if c.body {
 				flipByte(t, path, mib+9)
 			}
 			if c.slot {
 				flipByte(t, path+".tree", slotAt(1))
 			}
-			if scrub {
-				if report, err := s.Scrub(t.Context(), 0); err != nil || report.Damaged != 1 || report.Objects != 1 {
-					t.Errorf("%s: the scrub says %+v, %v", name, report, err)
-				}
+		}
+		if scrub {
+			if report, err := s.Scrub(t.Context(), 0); err != nil || report.Damaged != 3 || report.Objects != 3 {
+				t.Errorf("the scrub says %+v, %v", report, err)
 			}
-			r, err := s.Read(num)
+		}
+		for i, c := range cases {
+			r, err := s.Read(nums[i])
 			if err != nil {
-				t.Fatal(name, err)
+				t.Fatal(c.name, err)
 			}
 			wantBytes(t, r, data, content.Range{End: int64(len(data))})
 			r.Close()
-			for f := s.activeFill(num); f != nil; f = s.activeFill(num) {
+			for f := s.activeFill(nums[i]); f != nil; f = s.activeFill(nums[i]) {
 				<-f.Done()
 			}
-			wantObject(t, s, "a", data)
-			if asked := len(by.asked) > 0; asked != c.asks {
-				t.Errorf("%s, scrub %v: a Source was asked: %v", name, scrub, asked)
+			wantObject(t, s, c.name, data)
+			info, _ := s.Get(nums[i])
+			if c.body && info.From["friend"] != mib || info.From["friend"]+info.From["memory"] != info.Size {
+				t.Errorf("%s, scrub %v: bytes came from %v", c.name, scrub, info.From)
 			}
-			if got := s.Stats(); got.Damaged != 1 || (got.Repaired != 0) != c.asks {
-				t.Errorf("%s, scrub %v: %d damaged, %d repaired", name, scrub, got.Damaged, got.Repaired)
-			}
-			if len(s.proofs) != 0 {
-				t.Errorf("%s: a proof is kept of an object that is whole", name)
-			}
-			if c.asks {
-				info, _ := s.Get(num)
-				if info.From["friend"] != mib || info.From["memory"] != int64(len(data))-mib {
-					t.Errorf("%s: bytes came from %v", name, info.From)
-				}
-			}
-			balance(t, s)
 		}
+		if got := s.Stats(); got.Damaged != 3 || got.Repaired != 2 || len(by.asked) != 2 || len(s.proofs) != 0 {
+			t.Errorf("scrub %v: %d damaged, %d repaired, %d asked for, %d proofs kept", scrub, got.Damaged, got.Repaired, len(by.asked), len(s.proofs))
+		}
+		balance(t, s)
 	}
 }
 
