@@ -57,11 +57,15 @@ type Verdict struct {
 // the response is to be served.
 func Decide(req *http.Request, stored *Response, now time.Time) Verdict {
 	v := decide(req, stored, now)
-	if v.Action != Serve && requestDirectives(req.Header).has("only-if-cached") {
+	if v.Action != Serve && OnlyIfCached(req) {
 		return Verdict{Action: GatewayTimeout, Why: "only-if-cached (§5.2.1.7), but " + v.Why, Age: v.Age, TTL: v.TTL}
 	}
 	return v
 }
+
+// OnlyIfCached says whether req must not be forwarded (§5.2.1.7), also where
+// Decide says Serve and the body turns out not to be here.
+func OnlyIfCached(req *http.Request) bool { return requestDirectives(req.Header).has("only-if-cached") }
 
 // decide is Decide without only-if-cached.
 func decide(req *http.Request, stored *Response, now time.Time) Verdict {

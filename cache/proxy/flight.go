@@ -25,6 +25,7 @@ type flight struct {
 	offer  *content.Offer // the answer, if it cannot
 	why    string         // it cannot
 	err    error          // no answer came
+	part   *found         // what is here of an answer that could not be completed
 }
 
 // abandon closes an answer that its leader does not want.

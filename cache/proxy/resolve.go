@@ -117,6 +117,8 @@ func (s *Server) resolve(ctx context.Context, q *query) (*answer, error) {
 				s.renew(q, f, v)
 			}
 			return &answer{found: f, status: httpcache.CacheStatus{Hit: true, TTL: v.TTL, HasTTL: true, Detail: staleDetail(v)}}, nil
+		case v.Action == httpcache.Serve && httpcache.OnlyIfCached(q.req):
+			return nil, &fault{status: http.StatusGatewayTimeout, why: "only-if-cached, but only a part is here", fwd: httpcache.FwdPartial}
 		case v.Action == httpcache.Serve:
 			v = httpcache.Verdict{Fwd: httpcache.FwdPartial, Why: "only a part is here"}
 		}
@@ -158,7 +160,7 @@ func (s *Server) mustPass(q *query, v httpcache.Verdict) bool {
 		return true
 	}
 	passing, full := s.isPassing(q.key)
-	return full || partialAsk(h) && v.Action != httpcache.Revalidate && (passing || h.Get("Authorization") != "")
+	return full || partialAsk(h) && v.Action != httpcache.Revalidate && (passing && v.Fwd != httpcache.FwdPartial || h.Get("Authorization") != "")
 }
 
 // partialAsk reports whether a client wants less than the whole body, so that a
@@ -180,11 +182,18 @@ func (s *Server) await(ctx context.Context, q *query, f *found, v httpcache.Verd
 	}
 	status := httpcache.CacheStatus{Fwd: v.Fwd, FwdStatus: fl.status, Stored: fl.stored, Collapsed: !lead}
 	if fl.err != nil || fl.status >= 500 {
-		if ok, why := httpcache.StaleIfErrorAllowed(q.req, headOf(f), fl.status, time.Now()); ok && f.usable() {
+		have := f
+		if f != nil && !f.usable() {
+			have = nil
+			if fl.part != nil && len(fl.part.holds(q.req)) > 0 {
+				have = fl.part
+			}
+		}
+		if ok, why := httpcache.StaleIfErrorAllowed(q.req, headOf(have), fl.status, time.Now()); ok {
 			if lead {
 				fl.abandon()
 			}
-			return &answer{found: f, status: httpcache.CacheStatus{Fwd: v.Fwd, FwdStatus: fl.status, Detail: "stale, allowed by " + why}}, nil
+			return &answer{found: have, status: httpcache.CacheStatus{Fwd: v.Fwd, FwdStatus: fl.status, Detail: "stale, allowed by " + why}}, nil
 		}
 	}
 	switch {

@@ -111,6 +111,14 @@ func TestRestartWhileTheOriginIsDown(t *testing.T) {
 	if r := b.get(s.URL + "/x"); r.StatusCode != http.StatusServiceUnavailable {
 		t.Errorf("%d %s", r.StatusCode, r.status())
 	}
+	for field, want := range map[string]int{
+		"Range: bytes=1000-1999": 206, fmt.Sprintf("Range: bytes=%d-%d", len(body)/2-1, len(body)/2): 503, "Cache-Control: only-if-cached": 504,
+	} {
+		r := b.get(s.URL+"/x", field)
+		if r.StatusCode != want || want == 206 && !bytes.Equal(r.body, body[1000:2000]) {
+			t.Errorf("%s: %d with %d bytes, want %d: %s", field, r.StatusCode, len(r.body), want, r.status())
+		}
+	}
 	down.Store(false)
 	if r := b.get(s.URL + "/x"); !bytes.Equal(r.body, body) {
 		t.Errorf("%d bytes, %s", len(r.body), r.status())

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 
 	"github.com/cistern-edge/cistern/cache"
@@ -50,6 +51,7 @@ func (s *Server) resume(q *query, f *found, fl *flight) bool {
 	offer, err := s.up.Resume(s.life, s.whole(q, nil), f.head, off)
 	if err != nil || offer.Status >= 500 {
 		if fill != nil {
+			fl.keepPart(s.life, q.req, &found{name: f.name, head: f.head, info: f.info, epoch: f.epoch, fill: fill})
 			fill.Start() // without a source it ends, and keeps what it has
 		}
 		if err == nil {
@@ -102,6 +104,40 @@ func (s *Server) partial(f *found) (fill *cache.Fill, off int64, ended bool) {
 	}
 	fill.Start() // it only has to be finished
 	return fill, 0, true
+}
+
+// keepPart notes what is here of an answer that cannot be completed, if what r
+// asks for lies within it (RFC 9111 §3.3). It is checked now: a fill that has
+// ended checks nothing.
+func (fl *flight) keepPart(ctx context.Context, r *http.Request, part *found) {
+	asked := part.holds(r)
+	if len(asked) == 0 {
+		return
+	}
+	rd, err := part.fill.Reader()
+	if err != nil {
+		return
+	}
+	defer rd.Close()
+	for _, one := range asked {
+		for off, end := one.Start, one.Start+one.Length; off < end; {
+			if off, err = rd.Wait(ctx, off); err != nil {
+				return
+			}
+		}
+	}
+	fl.part = part
+}
+
+// holds gives the ranges that a request asks for if all of them are here of an
+// answer that is not whole.
+func (f *found) holds(r *http.Request) []httpcache.Range {
+	asked, err := httpcache.Ranges(r, f.head, f.size())
+	missing := content.Ranges(f.fill.Missing())
+	if err != nil || slices.ContainsFunc(asked, func(r httpcache.Range) bool { return len(missing.Within(span(r))) > 0 }) {
+		return nil
+	}
+	return asked
 }
 
 // evict drops a partial object.
