@@ -134,6 +134,10 @@ func (d *denials) remove(num uint64, n Denial) {
 	d.taken.Store(true)
 }
 
+// CheckDenial gives what is to be taken down its usual form, or says what is
+// wrong with it.
+func CheckDenial(what string) (usual string, err error) { return normalDenial(what) }
+
 // normalDenial checks what is to be denied and gives it its usual form.
 func normalDenial(what string) (string, error) {
 	what = strings.TrimSpace(what)

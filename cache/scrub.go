@@ -12,10 +12,13 @@ import (
 	"github.com/cistern-edge/cistern/cache/disk"
 )
 
-// ScrubReport says what a pass over all bodies has found.
+// ScrubReport says what a pass over all bodies has found, so far or in all.
 type ScrubReport struct {
 	Objects int   `json:"objects"`
 	Bytes   int64 `json:"bytes"`
+	// TotalObjects and TotalBytes are what there was to check at the beginning.
+	TotalObjects int   `json:"total_objects"`
+	TotalBytes   int64 `json:"total_bytes"`
 	// Damaged counts blocks and small objects that were not what came in.
 	Damaged int64         `json:"damaged"`
 	Took    time.Duration `json:"took"`
@@ -30,22 +33,34 @@ const mendPatience = time.Minute
 
 // Scrub reads every complete body from the disk once and checks it. What is
 // damaged is fetched again. perSecond bounds the bytes read in a second; 0 is no
-// bound.
-func (s *Store) Scrub(ctx context.Context, perSecond int64) (ScrubReport, error) {
-	return s.scrub(ctx, perSecond, 0, func(uint64) {})
+// bound. tell, if there is one, hears after each object how far it is.
+func (s *Store) Scrub(ctx context.Context, perSecond int64, tell ...func(ScrubReport)) (ScrubReport, error) {
+	return s.scrub(ctx, perSecond, 0, func(_ uint64, sofar ScrubReport) {
+		for _, f := range tell {
+			f(sofar)
+		}
+	})
 }
 
 // scrub is Scrub from an object on; it says which was done after each.
-func (s *Store) scrub(ctx context.Context, perSecond int64, from uint64, done func(num uint64)) (report ScrubReport, err error) {
+func (s *Store) scrub(ctx context.Context, perSecond int64, from uint64, done func(num uint64, sofar ScrubReport)) (report ScrubReport, err error) {
 	start := time.Now()
 	limit := rate.NewLimiter(rate.Inf, content.BlockSize)
 	if perSecond > 0 {
 		limit = rate.NewLimiter(rate.Limit(perSecond), content.BlockSize)
 	}
+	nums := s.numbersOf()
 	s.mu.Lock()
 	before := s.counts.Damaged
+	report.TotalObjects, report.TotalBytes = len(nums), s.used
 	s.mu.Unlock()
-	for _, num := range s.numbersOf() {
+	look := func() {
+		s.mu.Lock()
+		report.Damaged = s.counts.Damaged - before
+		s.mu.Unlock()
+		report.Took = time.Since(start)
+	}
+	for _, num := range nums {
 		if num < from {
 			continue
 		}
@@ -58,12 +73,10 @@ func (s *Store) scrub(ctx context.Context, perSecond int64, from uint64, done fu
 		}
 		report.Bytes += n
 		report.Objects++
-		done(num)
+		look()
+		done(num, report)
 	}
-	s.mu.Lock()
-	report.Damaged = s.counts.Damaged - before
-	s.mu.Unlock()
-	report.Took = time.Since(start)
+	look()
 	return report, nil
 }
 
@@ -208,7 +221,7 @@ func (s *Store) pass(ctx context.Context, at scrubState) scrubState {
 	s.mu.Unlock()
 	at.Next = max(at.Next, 1)
 	saved := time.Now()
-	report, err := s.scrub(ctx, perSecond, at.Next, func(num uint64) {
+	report, err := s.scrub(ctx, perSecond, at.Next, func(num uint64, _ ScrubReport) {
 		if at.Next = num + 1; time.Since(saved) >= saveScrubEvery {
 			save()
 			saved = time.Now()
