@@ -48,8 +48,18 @@ func (a *askSnippets) Resolve(ctx huma.Context) []error {
 	return nil
 }
 
-// proxyKey holds the proxy's host:port for the sender of a request.
-type proxyKey struct{}
+// proxyKey holds the proxy's host:port for the sender of a request, callerKey
+// who that is.
+type (
+	proxyKey  struct{}
+	callerKey struct{}
+)
+
+// caller is who sent a request, for the audit.
+func caller(ctx context.Context) string {
+	who, _ := ctx.Value(callerKey{}).(string)
+	return who
+}
 
 // api builds the JSON API and its description.
 func (s *Server) api() (http.Handler, *description, error) {
@@ -65,6 +75,7 @@ func (s *Server) api() (http.Handler, *description, error) {
 	a := humago.NewWithPrefix(mux, "/api/v1", cfg)
 	s.reads(a)
 	s.commands(a)
+	s.keeping(a)
 	mux.HandleFunc("/api/", func(w http.ResponseWriter, r *http.Request) {
 		problem(w, http.StatusNotFound, "the API has no "+r.URL.Path+"; see /api/v1/docs")
 	})
@@ -73,7 +84,8 @@ func (s *Server) api() (http.Handler, *description, error) {
 		return nil, nil, err
 	}
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		mux.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), proxyKey{}, s.proxyFor(r))))
+		ctx := context.WithValue(r.Context(), proxyKey{}, s.proxyFor(r))
+		mux.ServeHTTP(w, r.WithContext(context.WithValue(ctx, callerKey{}, s.whoIs(r))))
 	}), d, nil
 }
 
@@ -83,8 +95,8 @@ func (s *Server) reads(a huma.API) {
 		proxy, _ := ctx.Value(proxyKey{}).(string)
 		return s.status(proxy), nil
 	})
-	offer(a, http.MethodGet, "/objects", "list-objects", "What is in the store, newest first", func(context.Context, *ask) ([]client.Object, error) {
-		return objects(s.parts.Objects.List()), nil
+	offer(a, http.MethodGet, "/objects", "list-objects", "What is in the store, newest first", func(_ context.Context, in *askList) ([]client.Object, error) {
+		return s.list(in.Match)
 	})
 	offer(a, http.MethodGet, "/objects/{object}", "get-object", "One object", func(_ context.Context, in *askObject) (client.Object, error) {
 		info, err := s.find(in.Object)
@@ -116,6 +128,9 @@ func (s *Server) reads(a huma.API) {
 	offer(a, http.MethodGet, "/explain", "explain", "What the box would do with a URL, and why", func(_ context.Context, in *askExplain) (client.Explanation, error) {
 		return s.explain(in.URL)
 	})
+	offer(a, http.MethodGet, "/objects/{object}/explain", "explain-object", "How an object is kept, and why", func(_ context.Context, in *askObject) (client.Explanation, error) {
+		return s.explainObject(in.Object)
+	}, http.StatusNotFound, http.StatusConflict)
 }
 
 // commands are the operations that change something.
@@ -171,6 +186,8 @@ func asProblem(err error) error {
 		return said
 	case errors.Is(err, cache.ErrNotFound):
 		return huma.Error404NotFound(err.Error())
+	case errors.Is(err, cache.ErrDenied):
+		return huma.NewError(http.StatusUnavailableForLegalReasons, err.Error())
 	case errors.Is(err, cache.ErrIncomplete):
 		return huma.Error409Conflict(err.Error())
 	case errors.Is(err, content.ErrFull):

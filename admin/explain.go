@@ -26,14 +26,18 @@ func (s *Server) explain(address string) (client.Explanation, error) {
 		return client.Explanation{}, huma.Error422UnprocessableEntity(err.Error())
 	}
 	e := client.Explanation{URL: address, Key: key, State: "absent"}
+	if err := s.parts.Objects.Denied(key); err != nil {
+		e.State, e.Reasons = "denied", []string{err.Error(), "a request now would be answered 451, and nobody asked for it"}
+		return e, nil
+	}
 	info, meta, ok := s.parts.Objects.Lookup(key)
 	if !ok {
 		e.Reasons = []string{"nothing is stored under this key: the next request goes to the origin"}
 		return e, nil
 	}
-	o := object(info)
-	e.Object, e.State = &o, o.State
-	e.Reasons = append(e.Reasons, present(info)...)
+	if err := s.keep(&e, info); err != nil {
+		return e, err
+	}
 	var head httpcache.Response
 	if json.Unmarshal(meta, &head) == nil && head.Status != 0 {
 		verdict := httpcache.Decide(&http.Request{Method: http.MethodGet, URL: u, Header: http.Header{}}, &head, time.Now())
@@ -41,6 +45,42 @@ func (s *Server) explain(address string) (client.Explanation, error) {
 			verb(verdict.Action), verdict.Why, verdict.Age.Round(time.Second), max(verdict.TTL, 0).Round(time.Second)))
 	}
 	return e, nil
+}
+
+// explainObject says how an object is kept.
+func (s *Server) explainObject(which string) (client.Explanation, error) {
+	info, err := s.find(which)
+	if err != nil {
+		return client.Explanation{}, err
+	}
+	e := client.Explanation{Key: info.Title}
+	if len(info.Names) > 0 {
+		e.Key = info.Names[0]
+	}
+	return e, s.keep(&e, info)
+}
+
+// keep adds what the store says of an object.
+func (s *Server) keep(e *client.Explanation, info cache.Info) error {
+	x, err := s.parts.Objects.Explain(info.Num)
+	if err != nil {
+		return err
+	}
+	o := object(x.Info)
+	e.Object, e.State = &o, o.State
+	e.Reasons = append(e.Reasons, present(x.Info)...)
+	k := client.Kept{
+		Here: []client.Range{}, Parts: []client.Part{}, Vouched: x.Vouched, Volume: x.Volume, Segment: x.Segment,
+		Checked: x.Checked, Service: x.Service, Eviction: x.Eviction,
+	}
+	for _, r := range x.Here {
+		k.Here = append(k.Here, client.Range{Off: r.Off, End: r.End})
+	}
+	for _, p := range x.Parts {
+		k.Parts = append(k.Parts, client.Part{Off: p.Off, End: p.End, Source: p.Source})
+	}
+	e.Kept = &k
+	return nil
 }
 
 // verb says what a cache does, as part of a sentence.

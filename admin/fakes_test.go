@@ -25,6 +25,8 @@ type shelf struct {
 	mu   sync.Mutex
 	all  []cache.Info
 	meta map[string][]byte
+
+	denials []cache.Denial
 }
 
 func (s *shelf) List() []cache.Info {
@@ -43,7 +45,14 @@ func (s *shelf) Get(num uint64) (cache.Info, bool) {
 }
 
 func (s *shelf) Stats() cache.Stats {
-	st := cache.Stats{MaxBytes: 50e9, Filled: map[string]int64{}, Served: map[string]int64{}}
+	st := cache.Stats{
+		MaxBytes: 50e9, Filled: map[string]int64{}, Served: map[string]int64{},
+		Volumes: []cache.VolumeStats{
+			{Dir: "/var/lib/cistern", Bytes: 5_900_000_000, Free: 41_000_000_000, Total: 60_000_000_000},
+			{Dir: "/mnt/second", Gone: true, Sick: "stat /mnt/second: input/output error"},
+		},
+		Services: []cache.ServiceStats{{Bytes: 5e9}, {Name: "steam", Bytes: 900_000_000, Quota: 10e9}},
+	}
 	for _, i := range s.List() {
 		st.Objects++
 		if i.Complete {
@@ -81,6 +90,26 @@ func (s *shelf) Pin(num uint64, pinned bool) error {
 func (s *shelf) Evict(num uint64) error {
 	return s.edit(num, func(i int) { s.all = slices.Delete(s.all, i, i+1) })
 }
+
+func (s *shelf) EvictMatching(string) (int, int64, error) { return 0, 0, nil }
+
+func (s *shelf) Explain(num uint64) (cache.Explanation, error) {
+	i, ok := s.Get(num)
+	if !ok {
+		return cache.Explanation{}, cache.ErrNotFound
+	}
+	return cache.Explanation{Info: i}, nil
+}
+
+func (s *shelf) Scrub(context.Context, int64, ...func(cache.ScrubReport)) (cache.ScrubReport, error) {
+	return cache.ScrubReport{}, nil
+}
+
+func (s *shelf) Purge(string, string, string) ([]cache.Info, error) { return nil, nil }
+func (s *shelf) Lift(string, string) error                          { return cache.ErrNotFound }
+func (s *shelf) Denied(string) error                                { return nil }
+func (s *shelf) Denials() []cache.Denial                            { return s.denials }
+func (s *shelf) Audit() ([]cache.AuditEntry, error)                 { return nil, nil }
 
 func (s *shelf) Lookup(name string) (cache.Info, []byte, bool) {
 	for _, i := range s.List() {
@@ -166,7 +195,9 @@ func (a *agentList) Fingerprint() string { return "SHA256:4ZqOQ8mV2yq1" }
 // sample is a box in the middle of a busy afternoon.
 func sample(now time.Time) Parts {
 	id := func(b byte, size int64) content.ID { return content.ID{Root: content.Hash{0xab, b}, Size: size} }
-	store := &shelf{all: []cache.Info{
+	store := &shelf{denials: []cache.Denial{{
+		What: "http://warez.example/*", Why: "court order 7 O 12/26", By: "cli", At: now.Add(-72 * time.Hour),
+	}}, all: []cache.Info{
 		{
 			Num: 6, Size: 1474873344, Readable: 611_000_000, Filling: true, Public: true, Trust: content.TrustTransport,
 			Title:   "http://releases.ubuntu.com/24.04/ubuntu-24.04.3-live-server-amd64.iso",

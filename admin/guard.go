@@ -98,6 +98,15 @@ func (s *Server) isMember(r *http.Request) bool {
 	return s.hasSession(r)
 }
 
+// whoIs names a member: who logged in is the one account, who has the token
+// uses the command line or a program of their own.
+func (s *Server) whoIs(r *http.Request) string {
+	if scheme, _, ok := strings.Cut(r.Header.Get("Authorization"), " "); ok && strings.EqualFold(scheme, "Bearer") {
+		return "cli"
+	}
+	return "admin"
+}
+
 func (s *Server) hasSession(r *http.Request) bool {
 	cookie, err := r.Cookie(s.sessions.Cookie.Name)
 	if err != nil {

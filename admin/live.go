@@ -12,7 +12,7 @@ const refresh = time.Second
 
 // fragments are the parts of the panel that live, each the id of an element and
 // the name of the template that fills it.
-var fragments = [...]string{"saved", "objects", "casts", "swarms", "agents"}
+var fragments = [...]string{"saved", "objects", "casts", "swarms", "agents", "store"}
 
 // panel is the whole page, as it is now.
 func (s *Server) panel(w http.ResponseWriter, r *http.Request) {

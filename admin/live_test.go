@@ -339,3 +339,19 @@ func BenchmarkView(b *testing.B) {
 		}
 	}
 }
+
+func TestPanelShowsTheStore(t *testing.T) {
+	s := newServer(t, Config{}, sample(time.Now()))
+	html, err := s.pages.render("panel", "store", s.view("box:3142", time.Now()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{
+		"/mnt/second", "gone", "input/output error", "steam", "court order 7", `data-call="/api/v1/takedowns?what=http%3A%2F%2Fwarez.example%2F%2A"`,
+		"Nothing was found damaged", `data-method="POST" data-call="/api/v1/scrub"`,
+	} {
+		if !strings.Contains(string(html), want) {
+			t.Errorf("the panel lacks %q:\n%s", want, html)
+		}
+	}
+}

@@ -180,7 +180,7 @@ func (s *Server) fetch(ctx context.Context, address string) (client.Added, error
 
 // addFault gives an error of a part the status that fits an addition.
 func addFault(err error, otherwise int) error {
-	if errors.Is(err, content.ErrFull) {
+	if errors.Is(err, content.ErrFull) || errors.Is(err, cache.ErrDenied) {
 		return err
 	}
 	return huma.NewError(otherwise, err.Error())

@@ -35,6 +35,10 @@ type panelView struct {
 	// Enrol is the line that enrols an agent; empty if multicast is off.
 	Enrol     string
 	SwarmsOff bool
+	Services  []serviceRow
+	Scrub     client.Scrub
+	ScrubDone float64 // percent
+	Takedowns []client.Takedown
 }
 
 // segment is one stretch of a bar.
@@ -65,6 +69,11 @@ type castRow struct {
 
 type swarmRow struct {
 	client.Swarm
+	Percent float64
+}
+
+type serviceRow struct {
+	client.Service
 	Percent float64
 }
 
@@ -111,6 +120,11 @@ func (s *Server) gather(proxy string, now time.Time) panelView {
 	for _, w := range s.swarms() {
 		v.Swarms = append(v.Swarms, swarmRow{w, percent(w.BytesHave, w.Size)})
 	}
+	for _, svc := range v.Status.Services {
+		v.Services = append(v.Services, serviceRow{svc, percent(svc.Bytes, svc.Quota)})
+	}
+	v.Scrub, v.Takedowns = s.scrub.now(), s.takedowns()
+	v.ScrubDone = percent(v.Scrub.Bytes, v.Scrub.TotalBytes)
 	v.Agents = s.agents()
 	if s.parts.Agents != nil {
 		v.Enrol = s.enrolment(proxy).Line

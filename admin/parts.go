@@ -36,6 +36,9 @@ type Objects interface {
 	Shelf
 	Keeper
 	Names
+	Checker
+	Takedowns
+	Denials
 }
 
 // Shelf lists objects.
@@ -51,6 +54,32 @@ type Shelf interface {
 type Keeper interface {
 	Pin(num uint64, pinned bool) error
 	Evict(num uint64) error
+	// EvictMatching removes what a pattern of names fits (see cache.Match).
+	EvictMatching(pattern string) (objects int, bytes int64, err error)
+}
+
+// Checker looks at what is kept.
+type Checker interface {
+	Explain(num uint64) (cache.Explanation, error)
+	// Scrub checks every body once, at most perSecond bytes in a second, and
+	// tells after each object how far it is.
+	Scrub(ctx context.Context, perSecond int64, tell ...func(cache.ScrubReport)) (cache.ScrubReport, error)
+}
+
+// Takedowns takes things down for good, and lets them back.
+type Takedowns interface {
+	// Purge gives what it has removed; cache.CheckDenial has seen what.
+	Purge(what, why, by string) ([]cache.Info, error)
+	// Lift's error wraps cache.ErrNotFound if that was not taken down.
+	Lift(what, by string) error
+}
+
+// Denials say what is taken down.
+type Denials interface {
+	// Denied says why a name is; nil if it is not.
+	Denied(name string) error
+	Denials() []cache.Denial
+	Audit() ([]cache.AuditEntry, error)
 }
 
 // Names finds objects by what they are called.

@@ -74,6 +74,9 @@ type Server struct {
 	pages    *pages
 	rates    *rates
 	recent   recent
+	scrub    scrub
+	life     context.Context // what goes on behind requests lives in it
+	end      context.CancelFunc
 	streams  chan struct{} // a token for each live page that may be open
 	handler  http.Handler
 }
@@ -107,6 +110,7 @@ func New(cfg Config, log *slog.Logger, parts Parts) (*Server, error) {
 		account: &account{dir: cfg.DataDir, cost: hashCost()}, sessions: newSessions(cfg.Session), throttle: newThrottle(),
 		streams: make(chan struct{}, maxStreams),
 	}
+	s.life, s.end = context.WithCancel(context.Background())
 	if s.handler, err = s.routes(); err != nil {
 		return nil, err
 	}
@@ -130,6 +134,10 @@ func (s *Server) Serve(ctx context.Context, listener net.Listener) error {
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
+	defer func() {
+		s.end()
+		s.scrub.stop()
+	}()
 	server := &http.Server{
 		Handler:           s.handler,
 		BaseContext:       func(net.Listener) context.Context { return ctx },

@@ -50,6 +50,8 @@ func (s *Server) status(proxy string) client.Status {
 		Objects: st.Objects, Complete: st.Complete, Fills: st.Fills, Bytes: st.Bytes, MaxBytes: st.MaxBytes,
 		Swarms: len(s.swarms()), Agents: len(s.agents()),
 	}
+	out.Volumes, out.Services = volumes(st), services(st)
+	out.Damaged, out.Repaired, out.Takedowns = st.Damaged, st.Repaired, len(s.parts.Objects.Denials())
 	out.Saved = max(out.Served-out.Filled, 0)
 	for _, c := range s.casts() {
 		if c.State != castEnded {
@@ -57,6 +59,33 @@ func (s *Server) status(proxy string) client.Status {
 		}
 	}
 	return out
+}
+
+// volumes are the disks in the API's words.
+func volumes(st cache.Stats) []client.Volume {
+	list := []client.Volume{}
+	for _, v := range st.Volumes {
+		out := client.Volume{Dir: v.Dir, Bytes: v.Bytes, Free: v.Free, Total: v.Total, State: client.Well, Why: v.Sick}
+		switch {
+		case v.Gone:
+			out.State = client.Gone
+		case v.Sick != "":
+			out.State = client.Sick
+		}
+		list = append(list, out)
+	}
+	return list
+}
+
+// services are those with a quota.
+func services(st cache.Stats) []client.Service {
+	list := []client.Service{}
+	for _, svc := range st.Services {
+		if svc.Name != "" {
+			list = append(list, client.Service{Name: svc.Name, Bytes: svc.Bytes, Quota: svc.Quota})
+		}
+	}
+	return list
 }
 
 // castEnded is the state of a session that is over.

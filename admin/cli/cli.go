@@ -7,6 +7,7 @@
 package cli
 
 import (
+	"bufio"
 	"context"
 	"encoding/json"
 	"errors"
@@ -25,6 +26,8 @@ import (
 
 // Env is what the commands get from the process.
 type Env struct {
+	// Stdin is asked before something is lost; nil answers no.
+	Stdin          io.Reader
 	Stdout, Stderr io.Writer
 	// Getenv is os.Getenv.
 	Getenv func(string) string
@@ -52,9 +55,11 @@ type grammar struct {
 	Get      getCmd      `cmd:"" help:"Download an object or a URL from the box, proved on the way."`
 	Pin      pinCmd      `cmd:"" help:"Keep objects whatever room is needed."`
 	Unpin    unpinCmd    `cmd:"" help:"Let go of pinned objects."`
-	Evict    evictCmd    `cmd:"" help:"Remove objects."`
+	Evict    evictCmd    `cmd:"" help:"Remove objects, by name or by pattern."`
+	Purge    purgeCmd    `cmd:"" help:"Take something down for good: it leaves the store and may not come back."`
+	Scrub    scrubCmd    `cmd:"" help:"Check every body in the store now, in the background."`
 	Cast     castCmd     `cmd:"" help:"Send objects to the agents by multicast, now."`
-	Explain  explainCmd  `cmd:"" help:"Say what the box would do with a URL, and why."`
+	Explain  explainCmd  `cmd:"" help:"Say what the box would do with a URL or does with an object, and why."`
 	Snippets snippetsCmd `cmd:"" help:"Print DHCP option 252 lines for dnsmasq, Kea, ISC and OpenWrt."`
 	Agents   agentsCmd   `cmd:"" help:"List the enrolled agents, or revoke one."`
 	Norm     normCmd     `cmd:"" help:"Send and receive files by reliable multicast (RFC 5740), without a box."`
@@ -148,6 +153,22 @@ func (s *session) printJSON(v any) error {
 // say answers a person.
 func (s *session) say(format string, args ...any) {
 	fmt.Fprintf(s.env.Stdout, format+"\n", args...)
+}
+
+// confirm asks before something is lost that does not come back by itself.
+func (s *session) confirm(yes bool, loss string) error {
+	if yes {
+		return nil
+	}
+	answer := ""
+	if s.env.Stdin != nil && !s.json {
+		fmt.Fprintf(s.env.Stderr, "%s. Go on? [y/N] ", loss)
+		answer, _ = bufio.NewReader(s.env.Stdin).ReadString('\n') // no answer is a no
+	}
+	if a := strings.ToLower(strings.TrimSpace(answer)); a != "y" && a != "yes" {
+		return fmt.Errorf("%s; nothing was done (say --yes to go on without a question)", loss)
+	}
+	return nil
 }
 
 // terminal is where progress is drawn: standard error if it is a terminal.

@@ -296,6 +296,7 @@ func TestObjectCommands(t *testing.T) {
 	box.answers["PUT /api/v1/objects/6/pin"] = client.Object{Num: 6, Title: "b"}
 	box.answers["DELETE /api/v1/objects/5/pin"] = client.Object{Num: 5, Title: "a"}
 	box.answers["DELETE /api/v1/objects/5"] = client.Object{Num: 5, Title: "a"}
+	box.answers["GET /api/v1/objects/5"] = client.Object{Num: 5, Title: "a"}
 	box.answers["POST /api/v1/objects/5/cast"] = client.Object{Num: 5, Title: "a"}
 	box.answers["GET /api/v1/explain?url=http%3A%2F%2Fa.test%2F"] = client.Explanation{Key: "http://a.test/", State: "absent", Reasons: []string{"nothing is stored"}}
 	box.answers["GET /api/v1/agents"] = []client.Agent{{Node: "7", Name: "pc"}}

@@ -15,13 +15,11 @@ type which struct {
 type (
 	pinCmd   struct{ which }
 	unpinCmd struct{ which }
-	evictCmd struct{ which }
 	castCmd  struct{ which }
 )
 
 func (c *pinCmd) Run(s *session) error   { return c.each(s, "pinned", s.box.Pin) }
 func (c *unpinCmd) Run(s *session) error { return c.each(s, "unpinned", s.box.Unpin) }
-func (c *evictCmd) Run(s *session) error { return c.each(s, "evicted", s.box.Evict) }
 func (c *castCmd) Run(s *session) error  { return c.each(s, "casting", s.box.Cast) }
 
 // each does one thing to every object and stops at the first that fails.
@@ -39,25 +37,6 @@ func (w *which) each(s *session, did string, do func(context.Context, string) (c
 	}
 	if s.json {
 		return s.printJSON(all)
-	}
-	return nil
-}
-
-type explainCmd struct {
-	URL string `arg:"" help:"An http or https URL."`
-}
-
-func (c *explainCmd) Run(s *session) error {
-	e, err := s.box.Explain(s.ctx, c.URL)
-	if err != nil {
-		return err
-	}
-	if s.json {
-		return s.printJSON(e)
-	}
-	s.say("%s: %s", plain(e.Key), e.State)
-	for _, reason := range e.Reasons {
-		s.say("  - %s", plain(reason))
 	}
 	return nil
 }

@@ -44,6 +44,13 @@ func (c *statusCmd) Run(s *session) error {
 	st := r.Status
 	s.say("Cistern %s at %s, proxy %s", st.Version, s.box.Box(), st.Proxy)
 	s.say("saved %s   in %s   out %s   kept %s of %s", size(st.Saved), size(st.Filled), size(st.Served), size(st.Bytes), size(st.MaxBytes))
+	if st.Damaged > 0 {
+		s.say("found damaged since the start: %s; repaired: %s", several(int(st.Damaged), "block"), several(int(st.Repaired), "object"))
+	}
+	if st.Takedowns > 0 {
+		s.say("taken down: %d (cistern purge --list)", st.Takedowns)
+	}
+	printVolumes(s.env.Stdout, st)
 	if len(r.Objects) == 0 {
 		s.say("\nNothing here yet. Try: curl -x http://%s -O http://deb.debian.org/debian/README", st.Proxy)
 	}
@@ -75,6 +82,26 @@ func table(w io.Writer, rows [][]string) {
 		fmt.Fprintln(t, strings.Join(row, "\t"))
 	}
 	t.Flush()
+}
+
+func printVolumes(w io.Writer, st client.Status) {
+	rows := [][]string{{"VOLUME", "STATE", "OBJECTS", "FREE"}}
+	for _, v := range st.Volumes {
+		state, free := v.State, "-"
+		if v.Why != "" {
+			state += ": " + v.Why
+		}
+		if v.Total > 0 {
+			free = size(v.Free) + " of " + size(v.Total)
+		}
+		rows = append(rows, []string{v.Dir, state, size(v.Bytes), free})
+	}
+	table(w, rows)
+	rows = [][]string{{"SERVICE", "TAKEN", "QUOTA"}}
+	for _, svc := range st.Services {
+		rows = append(rows, []string{svc.Name, size(svc.Bytes), size(svc.Quota)})
+	}
+	table(w, rows)
 }
 
 func printObjects(w io.Writer, list []client.Object) {

@@ -21,6 +21,12 @@ type Status struct {
 	Swarms   int              `json:"swarms" doc:"Torrents joined"`
 	Casts    int              `json:"casts" doc:"Multicast sessions running"`
 	Agents   int              `json:"agents" doc:"Agents enrolled"`
+	Volumes  []Volume         `json:"volumes" nullable:"false" doc:"Disks of the store"`
+	Services []Service        `json:"services" nullable:"false" doc:"Services with a quota"`
+	// Damaged and Repaired count since the start.
+	Damaged   int64 `json:"damaged" doc:"Blocks and small objects found damaged since the start"`
+	Repaired  int64 `json:"repaired" doc:"Objects repaired since the start"`
+	Takedowns int   `json:"takedowns" doc:"What is taken down"`
 }
 
 // Object is one file in the store. All counts are bytes.
@@ -117,12 +123,14 @@ type Enrolment struct {
 	Line        string `json:"line" doc:"The command to run on the agent's host"`
 }
 
-// Explanation says what the box would do with a URL, and why.
+// Explanation says what the box would do with a URL, or does with an object, and
+// why.
 type Explanation struct {
-	URL    string  `json:"url" doc:"The URL asked about"`
-	Key    string  `json:"key" doc:"The name under which the store would keep it"`
-	State  string  `json:"state" enum:"absent,complete,filling,partial" doc:"What is here"`
+	URL    string  `json:"url,omitempty" doc:"The URL asked about"`
+	Key    string  `json:"key" doc:"The name under which the store keeps it, or would"`
+	State  string  `json:"state" enum:"absent,denied,complete,filling,partial" doc:"What is here"`
 	Object *Object `json:"object,omitempty" doc:"The object, if there is one"`
+	Kept   *Kept   `json:"kept,omitempty" doc:"How the store keeps it"`
 	// Reasons are sentences, the decisive one last.
 	Reasons []string `json:"reasons" nullable:"false" doc:"Why, step by step"`
 }

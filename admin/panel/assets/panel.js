@@ -60,9 +60,22 @@ async function copy(button) {
   setTimeout(() => { button.textContent = "Copy"; }, 2000);
 }
 
+// What a button does is a call of the API; the page then shows what came of it.
+async function call(button) {
+  const { method, call, body, ask } = button.dataset;
+  if (ask && !confirm(ask)) return;
+  button.disabled = true;
+  const answer = await fetch(call, { method, body, headers: body ? { "Content-Type": "application/json" } : {} }).catch((err) => err);
+  button.disabled = false;
+  if (answer.ok) return;
+  const problem = answer.json ? await answer.json().catch(() => ({})) : {};
+  alert(problem.detail || "The box did not answer.");
+}
+
 document.addEventListener("click", (event) => {
-  const button = event.target.closest(".copy");
-  if (button) copy(button);
+  const button = event.target.closest("button");
+  if (button?.matches(".copy")) copy(button);
+  if (button?.dataset.call) call(button);
 });
 
 listen();
