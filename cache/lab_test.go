@@ -24,10 +24,13 @@ import (
 const mib = content.BlockSize
 
 // TestMain lets the test binary stand in for a box that is killed: see
-// life_test.go.
+// life_test.go and scale_test.go.
 func TestMain(m *testing.M) {
 	if os.Getenv(childEnv) != "" {
 		live()
+	}
+	if dir := os.Getenv(scaleDirEnv); dir != "" {
+		scaleChild(dir)
 	}
 	os.Exit(m.Run())
 }

@@ -10,7 +10,6 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"sync"
 
 	"github.com/cistern-edge/cistern/cache/content"
 	"github.com/cistern-edge/cistern/cache/disk"
@@ -129,104 +128,6 @@ func (s *Store) openVolumes() (home *volume, err error) {
 	return home, nil
 }
 
-// load reads the entries of all objects into memory.
-func (s *Store) load(fresh bool) error {
-	s.loadServices()
-	s.totals = totals{}
-	err := errors.Join(s.books.setting("numbers", &s.numbers), s.books.setting("totals", &s.totals))
-	if err != nil {
-		return err
-	}
-	if s.totals.Filled == nil || s.totals.Served == nil {
-		s.totals = totals{Filled: map[string]int64{}, Served: map[string]int64{}}
-	}
-	where, err := s.whereabouts()
-	if err != nil {
-		return err
-	}
-	if s.next = s.numbers; fresh {
-		s.next = numberStep // clear of the numbers of what may yet come back
-	}
-	found, err := s.readEntries()
-	if err != nil {
-		return fmt.Errorf("read the index: %w", err)
-	}
-	var lost []uint64
-	s.objects = make(map[uint64]*entry, len(found))
-	ed := s.books.edit()
-	for _, f := range found {
-		e := f.entry
-		v, ok := where[e.volume]
-		inMemory := e.is(isSmall) && !e.is(isComplete) // it was; what is pinned is filled anew
-		if !ok || v.gone || inMemory && !e.is(isPinned) {
-			lost = append(lost, e.num())
-			continue
-		}
-		if int(e.service) >= len(s.services) {
-			e.service = 0
-		}
-		moved := e.volume != v.num
-		e.volume = v.num
-		if s.enter(e, f.state); moved {
-			ed.entry(e)
-		}
-	}
-	ed.done()
-	if len(lost) > 0 {
-		s.log.Info("forgot objects that are on no volume", "objects", len(lost))
-		ed := s.books.edit()
-		for _, num := range lost {
-			ed.object(num)
-		}
-		ed.done()
-	}
-	for _, v := range s.volumes {
-		switch {
-		case v.Volume == nil:
-		case fresh || v.alien:
-			s.takeIn(v)
-		default:
-			s.countSegments(v)
-		}
-	}
-	return s.begin()
-}
-
-// whereabouts says on which volume of today's configuration the objects lie that
-// the index has under a volume's number, and marks as alien the volumes that it
-// does not know, or that another index has had meanwhile.
-func (s *Store) whereabouts() (map[uint8]*volume, error) {
-	known := map[string]uint8{}
-	if err := s.books.setting("volumes", &known); err != nil {
-		return nil, err
-	}
-	if err := s.books.setting("index", &s.name); err != nil {
-		return nil, err
-	}
-	where, homeless := map[uint8]*volume{}, map[uint8]bool{}
-	for _, num := range known {
-		homeless[num] = true
-	}
-	for _, v := range s.volumes {
-		if v.Volume == nil {
-			continue
-		}
-		num, ok := known[v.ID()]
-		owner := readClaim(v.dir).Index
-		if v.alien = !ok || owner != "" && owner != s.name; !v.alien {
-			where[num] = v
-			delete(homeless, num)
-		}
-	}
-	for _, v := range s.volumes { // of an index whose making was cut short, or with a new name
-		renamed := homeless[v.num] && isThere(filepath.Join(v.dir, "volume.json.damaged"))
-		if v.Volume != nil && where[v.num] == nil && (len(known) == 0 || renamed) {
-			where[v.num] = v
-		}
-	}
-	return where, nil
-}
-
 // begin makes sure, durably, that the numbers given out from now on are new.
 func (s *Store) begin() error {
 	s.first = s.next
@@ -277,54 +178,6 @@ func (s *Store) serviceNames() []string {
 		names[i] = svc.name
 	}
 	return names
-}
-
-// enter takes an entry into the lists; s.mu is held, or nobody else is there
-// yet.
-func (s *Store) enter(e *entry, state evictState) {
-	s.objects[e.num()] = e
-	s.next = max(s.next, e.num()+1)
-	s.queueOf(e).Restore(&e.node, e.reserved(), state)
-	s.tally(e, +1)
-	if e.is(isSmall) && e.is(isComplete) {
-		s.placed(e)
-	}
-}
-
-// found is an entry with its place in the eviction queue.
-type found struct {
-	entry *entry
-	state evictState
-}
-
-// readEntries reads every entry, in order, with two readers at once.
-func (s *Store) readEntries() ([]found, error) {
-	middle := numKey(entryPrefix, max(s.numbers, numberStep)/2-numberStep*3/8)
-	ends := [][]byte{{entryPrefix}, middle, {entryPrefix + 1}}
-	var halves [2][]found
-	var errs [2]error
-	var wait sync.WaitGroup
-	for i := range halves {
-		wait.Go(func() {
-			var room []entry // entries come a thousand at a time: one by one is slower
-			_, errs[i] = s.books.index.Scan(ends[i], ends[i+1], func(key, value []byte) bool {
-				if len(room) == 0 {
-					room = make([]entry, 1024)
-				}
-				e := &room[0]
-				state, err := e.decode(key, value)
-				if err != nil {
-					s.log.Warn("dropped a record that makes no sense", "err", err)
-					return true
-				}
-				room = room[1:]
-				halves[i] = append(halves[i], found{e, state})
-				return true
-			})
-		})
-	}
-	wait.Wait()
-	return append(halves[0], halves[1]...), errors.Join(errs[:]...)
 }
 
 // numOf reads the number in a key.

@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime/debug"
+	"slices"
 	"strings"
 
 	"github.com/dgraph-io/badger/v4"
@@ -215,6 +216,23 @@ func (e *engine) tables() (loose int, looseBytes, merged int64) {
 		}
 	}
 	return loose, looseBytes, merged
+}
+
+// middle is the last key of the table in the middle of those that end between from
+// and to; nil if none does.
+func (e *engine) middle(from, to []byte) []byte {
+	var ends [][]byte
+	for _, t := range e.db.Tables() {
+		// A key of Badger's has a version of eight bytes at its end.
+		if n := len(t.Right) - 8; n > 0 && t.Right[0] == keyPrefix && bytes.Compare(t.Right[1:n], from) > 0 && bytes.Compare(t.Right[1:n], to) < 0 {
+			ends = append(ends, t.Right[1:n])
+		}
+	}
+	if len(ends) == 0 {
+		return nil
+	}
+	slices.SortFunc(ends, bytes.Compare)
+	return ends[len(ends)/2]
 }
 
 // checkTables proves the files of the tables anew.

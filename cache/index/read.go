@@ -139,6 +139,21 @@ func (x *Index) Scan(from, to []byte, use func(key, value []byte) bool) (bad int
 	return len(damaged), nil
 }
 
+// Middle is a key with about as many records from from to it as from it to to,
+// for those who read all of them with two Scans at once; nil if they are too few
+// to tell.
+func (x *Index) Middle(from, to []byte) []byte {
+	x.mu.RLock()
+	if x.closed {
+		x.mu.RUnlock()
+		return nil
+	}
+	x.readers.Add(1)
+	defer x.leave()
+	x.mu.RUnlock()
+	return x.engine.middle(from, to)
+}
+
 // leave takes note that a reader is out of Badger.
 func (x *Index) leave() {
 	if x.readers.Add(-1) == 0 {
