@@ -18,7 +18,6 @@ func (s *Store) CountServed(num uint64, outlet string, bytes int64) {
 	s.counted = true
 	if e, ok := s.objects[num]; ok {
 		e.touch(time.Now())
-		s.stale[num] = true
 		s.countServed(num, outlet, bytes)
 	}
 }
@@ -31,6 +30,7 @@ func (s *Store) countServed(num uint64, outlet string, bytes int64) {
 		s.served[num] = sums
 	}
 	sums[outlet] += bytes
+	s.stale[num] = true
 }
 
 // use notes a request for an object; s.mu is held.
@@ -69,34 +69,66 @@ func (f *Fill) gained() map[string]int64 {
 	return sums
 }
 
-// saveFigures writes the entries and records whose figures have changed.
+// saveFigures writes the entries and records whose figures have changed, some at
+// a time: a hundred thousand may have been asked for since the last time.
 func (s *Store) saveFigures() {
-	s.editing.Lock()
-	defer s.editing.Unlock()
 	s.mu.Lock()
-	stale, served := s.stale, s.served
-	s.stale, s.served = map[uint64]bool{}, map[uint64]map[string]int64{}
-	ed := s.books.edit()
+	left := len(s.stale)
 	if s.counted {
+		ed := s.books.edit()
 		ed.setting("totals", s.totals.clone())
+		ed.done()
 		s.counted = false
 	}
-	for num := range stale {
+	s.mu.Unlock()
+	for ; left > 0; left -= figuresAtOnce {
+		s.saveSome()
+		if s.books.index.Pending() > figuresPending {
+			_ = s.books.index.Commit(s.ctx) // what the disk does not take now stays in memory
+		}
+	}
+}
+
+// What saveFigures writes at a time, in objects, and how many bytes of it may
+// wait for the disk.
+const (
+	figuresAtOnce  = 256
+	figuresPending = 1 << 20
+)
+
+// saveSome writes the figures of some objects.
+func (s *Store) saveSome() {
+	s.editing.Lock()
+	defer s.editing.Unlock()
+	ed := s.books.edit()
+	sums := make(map[uint64]map[string]int64, figuresAtOnce)
+	s.mu.Lock()
+	for num := range s.stale {
+		if len(sums) == figuresAtOnce {
+			break
+		}
 		if e, ok := s.objects[num]; ok {
 			ed.entry(e)
 		}
+		sums[num] = s.served[num]
+		delete(s.stale, num)
+		delete(s.served, num)
+	}
+	if len(s.stale) == 0 { // or they would keep the room that they have had
+		s.stale, s.served = map[uint64]bool{}, map[uint64]map[string]int64{}
 	}
 	s.mu.Unlock()
-	for num, sums := range served {
-		r := s.books.record(num)
-		if r == nil {
+	for num, served := range sums {
+		if len(served) == 0 {
 			continue
 		}
-		r = r.clone()
-		for outlet, n := range sums {
-			r.Served[outlet] += n
+		if r := s.books.record(num); r != nil {
+			r = r.clone()
+			for outlet, n := range served {
+				r.Served[outlet] += n
+			}
+			ed.record(num, r)
 		}
-		ed.record(num, r)
 	}
 	ed.done()
 }

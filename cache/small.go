@@ -167,6 +167,7 @@ func (s *Store) readSmall(e *entry) ([]byte, error) {
 	if v.suspect(err); err != nil {
 		return nil, err
 	}
+	body = bytes.Clone(body) // what was read has a card beside it, longer than many a body
 	s.bodies.offer(e.num(), body, int64(len(body))+200, gen)
 	return body, nil
 }
