@@ -10,7 +10,7 @@ SIZE  ?= 200MB
 SUITE ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help build run test unit stories lint golangci vuln fuzz demo soak conformance clean
+.PHONY: help build run test unit stories lint golangci vuln fuzz demo bench soak conformance clean
 
 help: ## what can be made
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1\t\2/p' Makefile | expand -t 16
@@ -42,6 +42,10 @@ stories: build ## real kernels, foreign clients and servers, at reduced size
 demo: build ## release day on one machine, with and without the box (SIZE=200MB)
 	@CGO_ENABLED=0 $(GO) build -trimpath -o $(BIN)/ ./hwtest/demo
 	@$(BIN)/demo lan --size $(SIZE) --bin $(BIN)
+
+bench: build ## side by side with peers, ratios; bin/bench.json beside the table (ONLY=store.read)
+	@CGO_ENABLED=0 $(GO) build -trimpath -o $(BIN)/ ./hwtest/bench
+	@$(BIN)/bench -bin $(BIN) -json $(BIN)/bench.json -only "$(ONLY)"
 
 soak: build ## every figure of the issues at full size (ONLY=demo)
 	@hwtest/soak.sh $(ONLY)

@@ -18,7 +18,7 @@ const module = "github.com/cistern-edge/cistern/"
 // its own. A new package needs a line here.
 var floors = map[string]int{
 	"cmd/cisternd": 6, "cmd/cistern": 6, "cmd/cistern-agent": 6,
-	"hwtest": 6, "hwtest/demo": 6, "hwtest/actors": 5,
+	"hwtest": 6, "hwtest/demo": 6, "hwtest/bench": 6, "hwtest/actors": 5,
 	"admin": 5, "admin/cli": 5,
 	"admin/config": 4,
 	"cache/proxy":  3, "multicast": 3, "peering": 3,

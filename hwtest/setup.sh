@@ -7,6 +7,7 @@ declare -A need=(
   [gcc]=gcc [curl]=curl [aria2c]=aria2 [opentracker]=opentracker
   [apt-ftparchive]=apt-utils [dpkg-deb]=dpkg [gpg]=gnupg [chromium]=chromium
   [node]=nodejs [npm]=npm [g++]=g++ [uftp]=uftp [udp-sender]=udpcast [tshark]=tshark
+  [nginx]=nginx-light
 )
 missing=()
 /usr/bin/python3 -c 'import libtorrent' 2>/dev/null || missing+=(python3-libtorrent)
