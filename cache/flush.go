@@ -3,7 +3,6 @@ package cache
 import (
 	"errors"
 	"fmt"
-	"slices"
 	"time"
 
 	"github.com/cistern-edge/cistern/cache/content"
@@ -147,17 +146,13 @@ func (f *Fill) spill() error {
 	if !f.body.inMemory() {
 		return nil
 	}
-	f.mu.Lock()
-	have, size := slices.Clone(f.arrived), f.size
-	f.mu.Unlock()
-	b, err := f.store.unmake(f.num, size)
+	b, err := f.store.unmake(f.num, f.Size())
 	if err != nil {
 		return fmt.Errorf("store %s: %w", f.title, err)
 	}
-	for _, r := range have {
-		if _, err := b.WriteAt(f.body.mem[r.Off:r.End], r.Off); err != nil {
-			return errors.Join(fmt.Errorf("store %s: %w", f.title, f.volume().refused(err)), b.Close())
-		}
+	// All of it, for what was written may be accepted later; the object is larger.
+	if _, err := b.WriteAt(f.body.mem, 0); err != nil {
+		return errors.Join(fmt.Errorf("store %s: %w", f.title, f.volume().refused(err)), b.Close())
 	}
 	f.body.blob.Store(b)
 	return nil

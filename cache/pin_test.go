@@ -70,6 +70,39 @@ func TestPinOutlivesWhatIsInMemory(t *testing.T) {
 	balance(t, s)
 }
 
+// TestSpill: what was written before an object turned out to be large may be
+// accepted after, also where a crash has left a blob that the index knows
+// nothing of.
+func TestSpill(t *testing.T) {
+	s := open(t, Config{})
+	data := noise(6, 3*SmallObject)
+	f := create(t, s, "a", content.Object{Size: content.UnknownSize})
+	if err := s.Pin(f.Num(), true); err != nil {
+		t.Fatal(err)
+	}
+	s = reopen(t, s)
+	if err := os.MkdirAll(filepath.Dir(bodyPath(s.cfg.Dir, f.Num())), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(bodyPath(s.cfg.Dir, f.Num()), data[:7], 0o600); err != nil {
+		t.Fatal(err)
+	}
+	f, err := s.OpenFill(f.Num(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	f.Start(source{"apart", func(_ context.Context, sink content.Sink) error {
+		_, early := sink.WriteAt(data[:5000], 0)
+		return errors.Join(early, bring(sink, data, content.Range{Off: 5000, End: int64(len(data))}),
+			sink.SetSize(int64(len(data))), sink.Accept(content.Range{End: 5000}))
+	}})
+	if <-f.Done(); f.Err() != nil {
+		t.Fatal(f.Err())
+	}
+	wantObject(t, s, "a", data)
+	wantObject(t, reopen(t, s), "a", data)
+}
+
 // TestPinOutlivesItsBody: of a pinned object whose body is gone everything else
 // stays, and only the same bytes may come back.
 func TestPinOutlivesItsBody(t *testing.T) {

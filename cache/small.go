@@ -4,10 +4,12 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"io/fs"
 	"maps"
 
 	"github.com/cistern-edge/cistern/cache/content"
 	"github.com/cistern-edge/cistern/cache/disk"
+	"github.com/cistern-edge/cistern/cache/evict"
 )
 
 // Small objects live in segments: files that are only appended to, and that go
@@ -308,6 +310,10 @@ func (s *Store) unmake(num uint64, size int64) (*disk.Blob, error) {
 		return nil, err
 	}
 	b, err := v.create(num, size)
+	if errors.Is(err, fs.ErrExist) { // a crash came between the blob and the index
+		s.discard([]*entry{{node: evict.Node{Num: num}, volume: v.num}})
+		b, err = v.create(num, size)
+	}
 	if err != nil {
 		return nil, err
 	}
