@@ -67,7 +67,7 @@ func (s *Store) liveIn(v *volume, id uint32) []*entry {
 	seen := map[uint64]bool{}
 	for _, num := range v.segments[id].nums {
 		e := s.objects[num]
-		if e != nil && !seen[num] && e.is(isSmall) && e.volume == v.num && e.place.Segment == id {
+		if e != nil && !seen[num] && e.is(isSmall) && e.is(isComplete) && e.volume == v.num && e.place.Segment == id {
 			live = append(live, e)
 			seen[num] = true
 		}
