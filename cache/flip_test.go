@@ -226,7 +226,7 @@ func (f *flips) files(dir string) []string {
 // flipIndex flips one bit and says how many objects that has cost.
 func (f *flips) flipIndex(i int, want map[uint64]string) (lost int) {
 	files := f.files(f.dir)
-	path := files[i%len(files)]
+	path := files[i/2%len(files)]
 	if at := slices.IndexFunc(files, func(path string) bool { return filepath.Ext(path) == ".sst" }); i%2 == 0 && at >= 0 {
 		path = files[at] // where the records are
 	}

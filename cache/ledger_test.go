@@ -151,8 +151,8 @@ func (a *auditor) stop(f *Fill) {
 }
 
 // bodies reads what is listed, and returns what turned out not to be there.
-func (a *auditor) bodies(l *ledger) (lost map[uint64]bool) {
-	lost = map[uint64]bool{}
+func (a *auditor) bodies(l *ledger) (lost map[uint64]error) {
+	lost = map[uint64]error{}
 	for _, info := range a.store.List() {
 		e, _ := a.store.look(info.Num)
 		read := a.complete
@@ -168,7 +168,7 @@ func (a *auditor) bodies(l *ledger) (lost map[uint64]bool) {
 			a.Complete++
 		case errors.Is(err, ErrNotFound) || info.Pinned && errors.Is(err, content.ErrNotHere): // nobody repairs
 			a.Forgotten++
-			lost[info.Num] = true
+			lost[info.Num] = err
 			if now, ok := a.store.Get(info.Num); ok && (now.Complete || !now.Pinned) {
 				a.Errorf("object %d is not there and still listed: %+v", info.Num, now)
 			}
@@ -217,7 +217,7 @@ func (a *auditor) partial(info Info) error {
 	return nil
 }
 
-func (a *auditor) pins(l *ledger, lost map[uint64]bool) {
+func (a *auditor) pins(l *ledger, lost map[uint64]error) {
 	for num, p := range l.Pins {
 		a.Pins++
 		info, meta, ok := a.store.Lookup(p.Name)
