@@ -184,9 +184,9 @@ func figure(t *testing.T, name string, value, bound float64, unit string) {
 }
 
 // crashConfig is of the stores that children work in: little room, so that
-// objects and segments have to leave.
+// objects and segments have to leave, and a scrub that never rests.
 func crashConfig(dir string) Config {
-	return Config{Dir: dir, MaxBytes: 50 * mib, SmallBytes: 12 * mib, MinFree: 1, Small: true}
+	return Config{Dir: dir, MaxBytes: 50 * mib, SmallBytes: 12 * mib, MinFree: 1, Small: true, ScrubPeriod: time.Second}
 }
 
 // TestCrash kills a store that several clients fill, evict from, pin, rename and
