@@ -45,6 +45,17 @@ func (f *Fill) Keep() {
 	f.kept = true
 }
 
+// Keep makes the fill of an object, if one runs, go on to the end whoever
+// leaves.
+func (s *Store) Keep(num uint64) {
+	s.mu.Lock()
+	f := s.active[num]
+	s.mu.Unlock()
+	if f != nil {
+		f.Keep()
+	}
+}
+
 // judge ends the fill if nobody has come back and the rest is not worth it.
 func (f *Fill) judge() {
 	e, ok := f.store.look(f.num)

@@ -95,6 +95,7 @@ func TestAbandonedFills(t *testing.T) {
 			"well begun":   {size: large, here: large / wellBegun},
 			"pinned":       {size: large, here: mib, before: func(f *Fill) { _ = s.Pin(f.num, true) }},
 			"kept":         {size: large, here: mib, before: (*Fill).Keep},
+			"kept by name": {size: large, here: mib, before: func(f *Fill) { s.Keep(f.num) }},
 			"watched again": {size: large, here: mib, before: func(f *Fill) {
 				r, _ := f.Reader()
 				t.Cleanup(func() { r.Close() })
