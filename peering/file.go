@@ -70,7 +70,7 @@ func newFile(store *cache.Store, key string, p part) (*file, error) {
 	f.fresh = true
 	f.fill, err = store.Create(cache.Spec{
 		Object: content.Object{ID: p.id(), Size: p.size, Trust: content.TrustPieces},
-		Title:  p.path, Public: true,
+		Title:  p.path, Public: true, Vouched: "torrent " + key,
 	}, f.name, nil)
 	return f, err
 }

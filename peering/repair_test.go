@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/cistern-edge/cistern/cache/content"
@@ -42,6 +43,9 @@ func TestDamagedFileComesAgainFromTheSwarm(t *testing.T) {
 			name := "btih:" + snap.InfoHash + "/a/one.img"
 			info, _, _ := b.store.Lookup(name)
 			before := sent(source)
+			if x, err := b.store.Explain(info.Num); err != nil || !strings.Contains(x.Vouched, "torrent "+snap.InfoHash) {
+				t.Errorf("vouched for by %q, %v", x.Vouched, err)
+			}
 
 			b.stop()
 			b.flipStored(info.Num, 1<<20+7)

@@ -151,6 +151,7 @@ func (sh *share) fetch() error {
 			continue
 		}
 		f.want = sh.hurry(f)
+		f.fill.Keep()
 		if f.mine = f.fill.Start(f); f.mine || f.fill.Join(f) {
 			continue
 		}

@@ -71,7 +71,7 @@ func (s *Server) start(id content.ID, name string) error {
 	if name == "" {
 		title = id.String()
 	}
-	fill, err := s.store.Create(cache.Spec{Object: offer.Object, Title: title, Public: true}, key, nil)
+	fill, err := s.store.Create(cache.Spec{Object: offer.Object, Title: title, Public: true, Vouched: s.cfg.Vouched}, key, nil)
 	if err != nil {
 		closeBody(offer)
 	}

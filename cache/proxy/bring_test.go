@@ -91,7 +91,7 @@ func (d *desk) open(ctx context.Context, _ content.ID, _ string) (*content.Offer
 
 // agentBox is a box in the part of an agent.
 func agentBox(t *testing.T, dir string, d *desk) *box {
-	return newBox(t, dir, loopback(t), func(c *Config) { c.OpenObject = d.open }, nil)
+	return newBox(t, dir, loopback(t), func(c *Config) { c.OpenObject, c.Vouched = d.open, "the box at home" }, nil)
 }
 
 func TestManyAskForAnObjectOnce(t *testing.T) {
@@ -123,6 +123,10 @@ func TestManyAskForAnObjectOnce(t *testing.T) {
 	}
 	if n := d.asked.Load(); n != 1 || d.wrote.Load() != int64(len(d.body)) {
 		t.Errorf("asked %d times, %d bytes came", n, d.wrote.Load())
+	}
+	b.settle()
+	if x, err := b.store.Explain(b.store.List()[0].Num); err != nil || !strings.Contains(x.Vouched, "the box at home") {
+		t.Errorf("vouched for by %q, %v", x.Vouched, err)
 	}
 }
 

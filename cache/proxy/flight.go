@@ -261,6 +261,9 @@ func (s *Server) take(q *query, offer *content.Offer, fl *flight) {
 		return
 	}
 	spec := cache.Spec{Object: offer.Object, Title: q.key, Public: head.Status == http.StatusOK && httpcache.Public(head)}
+	if !offer.Object.ID.IsZero() {
+		spec.Vouched = s.cfg.Vouched
+	}
 	f.fill, err = s.store.Create(spec, f.name, meta)
 	if errors.Is(err, cache.ErrDenied) {
 		closeBody(offer)

@@ -71,6 +71,9 @@ type Config struct {
 	// else by the name of a torrent's file: an agent asks its box. nil means that
 	// what is not here is not found.
 	OpenObject func(ctx context.Context, id content.ID, name string) (*content.Offer, error)
+	// Vouched says who vouches for what upstream promises by identity, for
+	// `explain`: "the box at …" on an agent.
+	Vouched string
 	// TLS and Secure answer clients that speak TLS to the listener: the desk
 	// for agents. nil closes such connections.
 	TLS    *tls.Config

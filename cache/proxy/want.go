@@ -10,8 +10,8 @@ import (
 // Want makes sure that the object behind a request (GET, with an absolute URL
 // and the fields that matter) is here or being filled, as if a client had asked
 // for all of it, and says what it is. Range and conditions of the request do not
-// count. It waits for the head of the answer, not for its body; when ctx ends
-// before, what was begun goes on. An answer that cannot be shared is given up.
+// count. It waits for the head of the answer, not for its body; whoever leaves,
+// the fill goes on to the end. An answer that cannot be shared is given up.
 func (s *Server) Want(ctx context.Context, req *http.Request) (Wanted, error) {
 	r := req.Clone(ctx)
 	r.Method, r.Body, r.ContentLength = http.MethodGet, nil, 0
@@ -42,5 +42,6 @@ func (s *Server) Want(ctx context.Context, req *http.Request) (Wanted, error) {
 	case a.found.head.Status != http.StatusOK || !info.Public || !httpcache.Public(a.found.head):
 		return Wanted{Why: "the answer is not for everybody"}, nil
 	}
+	s.store.Keep(info.Num)
 	return Wanted{Head: a.found.head, Info: info, Shared: true, Why: "publicly cacheable"}, nil
 }

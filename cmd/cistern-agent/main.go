@@ -128,7 +128,9 @@ func (c *runCommand) Run(ctx context.Context) error {
 	defer box.plain.Close()
 	box.member = multicast.NewMember(line, catcher, box.source, log)
 
-	server, err := proxy.New(proxy.Config{Listen: c.Listen, Name: "cistern-agent", Dial: box.dial, OpenObject: box.openObject}, log, store, box, nil)
+	server, err := proxy.New(proxy.Config{
+		Listen: c.Listen, Name: "cistern-agent", Dial: box.dial, OpenObject: box.openObject, Vouched: "the box at " + line.Box(),
+	}, log, store, box, nil)
 	if err != nil {
 		return err
 	}
