@@ -109,10 +109,9 @@ func TestPinnedSmallObjectsStay(t *testing.T) {
 func TestFailedFlush(t *testing.T) {
 	t.Parallel()
 	s := open(t, Config{})
-	v := s.volumes[0]
 	safe := putMany(t, s, "safe", 2, 4000)
 	s = nextSegment(t, s)
-	v = s.volumes[0]
+	v := s.volumes[0]
 	lost := putMany(t, s, "lost", 1, 4000)
 	kept := putMany(t, s, "kept", 2, 4000)
 	places := map[uint64]disk.Place{}
