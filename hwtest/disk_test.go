@@ -1,6 +1,7 @@
 package hwtest
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -130,7 +131,7 @@ func TestDiskFull(t *testing.T) {
 	// More than fits, of our own.
 	own, rounds, hold := int64(120<<20), 2, 3*time.Second
 	if soak() {
-		own, rounds = 2<<30, 20
+		own, rounds = 1<<30, 20
 	}
 	began := time.Now()
 	for c.origin.bytes() < own {
@@ -254,6 +255,8 @@ func TestDiskSick(t *testing.T) {
 	c.alive(t)
 	t.Log(c.story())
 	c.judge(t, fmt.Sprintf("disk sick %d times", rounds))
+	out, err := box.Process.Output()
+	t.Logf("the index was opened anew %d times: %v", bytes.Count(out, []byte("index opened anew")), err)
 	figure(t, "disk sick: until something new is kept again", slowest.Seconds(), 10, "s")
 	if err := box.Process.Stop(); err != nil {
 		t.Error(err)
