@@ -17,6 +17,10 @@ input.bad        ./hwtest        TestBadInput
 http.conformance ./hwtest        TestConformance
 store.evict      ./cache/evict   Figures
 store.crash      ./cache         ^TestCrash
+store.power      ./cache         ^TestPowerCut
+store.flips      ./cache         ^TestFlips
+store.open       ./cache         ^TestScale
+store.rss        ./hwtest        ^TestWeight
 store.disk       ./hwtest        TestDisk
 store.volume     ./hwtest        TestVolume
 norm.engine      ./multicast/norm Figures
