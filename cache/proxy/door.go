@@ -23,7 +23,6 @@ const peekTimeout = 20 * time.Second
 type door struct {
 	net.Listener
 	plain, secure *branch
-	turns         patience
 	tasks         sync.WaitGroup
 	done          chan struct{}
 	shut          func()
@@ -38,7 +37,7 @@ type branch struct {
 }
 
 func newDoor(l net.Listener) *door {
-	d := &door{Listener: l, turns: newPatience(), done: make(chan struct{})}
+	d := &door{Listener: l, done: make(chan struct{})}
 	d.shut = sync.OnceFunc(func() { close(d.done) })
 	d.plain, d.secure = newBranch(l.Addr()), newBranch(l.Addr())
 	return d
@@ -118,7 +117,7 @@ func (d *door) sort(c net.Conn) {
 		to = d.secure
 	}
 	select {
-	case to.conns <- &conn{TCPConn: tcp, turns: d.turns, first: first[:]}:
+	case to.conns <- &conn{TCPConn: tcp, first: first[:]}:
 	case <-to.closed:
 		c.Close()
 	case <-d.done:
@@ -132,7 +131,6 @@ func (d *door) sort(c net.Conn) {
 // wrong.
 type conn struct {
 	*net.TCPConn
-	turns patience
 	first []byte
 	head  []byte
 	// answering says that what is written is a handler's, which may look like
