@@ -125,9 +125,9 @@ func scaleRun(t *testing.T, dir string, env ...string) (wall, cpu time.Duration,
 	}
 	line, err := bufio.NewReader(out).ReadString('\n')
 	err = errors.Join(err, cmd.Process.Kill())
-	_ = cmd.Wait() // it was killed
+	ended := cmd.Wait() // by the signal of ours, if all went well
 	if _, serr := fmt.Sscanf(line, "done %d %d", &wall, &objects); err != nil || serr != nil {
-		t.Fatalf("the child said %q: %v", line, errors.Join(err, serr))
+		t.Fatalf("the child said %q and ended with %v: %v", line, ended, errors.Join(err, serr))
 	}
 	return wall, cmd.ProcessState.UserTime() + cmd.ProcessState.SystemTime(), objects
 }
