@@ -100,9 +100,24 @@ func (b *Box) Command(ctx context.Context, args ...string) ([]byte, error) {
 	return b.Host.Run(ctx, filepath.Join(b.Bin, "cistern"), args...)
 }
 
+// token reads the box's token, which it may write a moment after it listens.
+func (b *Box) token(ctx context.Context) ([]byte, error) {
+	for tries := 0; ; tries++ {
+		token, err := os.ReadFile(filepath.Join(b.Data, "admin.token"))
+		if err == nil && len(token) > 0 || tries == 100 {
+			return token, err
+		}
+		select {
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		case <-time.After(50 * time.Millisecond):
+		}
+	}
+}
+
 // API gets a path of the JSON API, such as "/api/v1/status", into v.
 func (b *Box) API(ctx context.Context, path string, v any) error {
-	token, err := os.ReadFile(filepath.Join(b.Data, "admin.token"))
+	token, err := b.token(ctx)
 	if err != nil {
 		return fmt.Errorf("ask the box: %w", err)
 	}
