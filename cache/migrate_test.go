@@ -107,7 +107,7 @@ func TestMigration(t *testing.T) {
 				if want := (content.Ranges{{Off: 0, End: mib}, {Off: 3 * mib, End: 4 * mib}}); !slices.Equal(f.readable, want) {
 					t.Errorf("durable of partial is %v, want %v", f.readable, want)
 				}
-				balanceAfter(t, s)
+				balanceIdle(t, s)
 				s = reopen(t, s)
 			}
 			if left, _ := filepath.Glob(filepath.Join(dir, "index*")); len(left) != 1 {
@@ -115,19 +115,4 @@ func TestMigration(t *testing.T) {
 			}
 		})
 	}
-}
-
-// balanceAfter ends all fills and checks the books.
-func balanceAfter(t *testing.T, s *Store) {
-	t.Helper()
-	s.mu.Lock()
-	var fills []*Fill
-	for _, f := range s.active {
-		fills = append(fills, f)
-	}
-	s.mu.Unlock()
-	for _, f := range fills {
-		f.stop(errUnwanted)
-	}
-	balance(t, s)
 }
