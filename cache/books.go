@@ -157,6 +157,47 @@ func (b *books) identified(id content.ID) (uint64, bool) {
 	return binary.BigEndian.Uint64(value), true
 }
 
+// union is the change that gives an object's names and figures to its twin, and
+// takes the object out; r is its record. It returns the record of both, nil if
+// that of the twin cannot be read.
+func (b *books) union(ed *edit, num uint64, r *record, twin uint64) *record {
+	of := b.record(twin)
+	if of == nil {
+		return nil
+	}
+	to := of.clone()
+	for _, called := range r.Names {
+		n := b.named(called)
+		if n == nil || n.Num != num {
+			continue
+		}
+		for _, pushed := range to.add(called) {
+			ed.dropName(pushed)
+		}
+		ed.name(&name{Num: twin, Name: called, Meta: n.Meta})
+	}
+	for source, n := range r.From {
+		to.From[source] += n
+	}
+	for outlet, n := range r.Served {
+		to.Served[outlet] += n
+	}
+	ed.drop(numKey(entryPrefix, num))
+	ed.drop(numKey(recordPrefix, num))
+	ed.after = append(ed.after, func() { b.records.drop(num) })
+	ed.record(twin, to)
+	return to
+}
+
+// owns reports whether the identity in an object's record leads to the object.
+func (b *books) owns(num uint64, r *record) bool {
+	if r == nil {
+		return false
+	}
+	at, ok := b.identified(r.ID)
+	return ok && at == num
+}
+
 // setting reads a setting into a value; it is left alone if there is none.
 func (b *books) setting(word string, into any) error {
 	value, err := b.index.Get(settingKey(word))
@@ -226,7 +267,7 @@ func (ed *edit) object(num uint64) {
 				ed.dropName(called)
 			}
 		}
-		if at, ok := ed.books.identified(r.ID); ok && at == num {
+		if ed.books.owns(num, r) {
 			ed.drop(identityKey(r.ID))
 		}
 	}

@@ -159,17 +159,18 @@ func (s *Store) breakBlock(b *disk.Blob, seen *entry, i int64) error {
 	s.editing.Lock()
 	defer s.editing.Unlock()
 	num := seen.num()
-	r := s.books.record(num)
+	ed := s.unmakeWhole(num)
 	s.mu.Lock()
 	e, ok := s.objects[num]
-	if !ok || r == nil {
+	if !ok {
 		s.mu.Unlock()
 		return ErrNotFound
 	}
 	if f := s.active[num]; f != nil { // another block is being mended already
 		s.mu.Unlock()
+		err := b.Forget(i) // first, or it would be the block that has come again
 		f.lose(content.Block(i, seen.size))
-		return b.Forget(i)
+		return err
 	}
 	if e.is(isChecked) {
 		s.checked[num] = &content.Ranges{{End: e.size}}
@@ -180,36 +181,41 @@ func (s *Store) breakBlock(b *disk.Blob, seen *entry, i int64) error {
 	if layer != nil {
 		s.proofs[num] = layer
 	}
-	s.unmakeWhole(e, r)
+	s.change(e, func() { e.set(isComplete|isChecked, false) })
+	ed.entry(e)
+	ed.done()
 	s.mu.Unlock()
 	return b.Forget(i)
 }
 
-// unmakeWhole says that something is missing of an object that was complete;
-// s.editing and s.mu are held.
-func (s *Store) unmakeWhole(e *entry, r *record) {
-	s.change(e, func() { e.set(isComplete|isChecked, false) })
+// unmakeWhole is the change that something is missing of an object that was
+// complete; its entry is still to be put into it. s.editing is held until it is
+// done.
+func (s *Store) unmakeWhole(num uint64) *edit {
 	ed := s.books.edit()
-	ed.entry(e)
-	if at, ok := s.books.identified(r.ID); ok && at == e.num() {
+	if r := s.books.record(num); s.books.owns(num, r) {
 		ed.drop(identityKey(r.ID))
 	}
-	ed.done()
+	return ed
 }
 
 // miss takes note that nothing is left of the body of a complete object. The
 // object stays, to be fetched again, if it is pinned, or small and somebody
 // repairs; else it is forgotten. s.editing is held.
 func (s *Store) miss(num uint64) (stays bool) {
-	r := s.books.record(num)
+	r, ed := s.books.record(num), s.unmakeWhole(num)
 	s.mu.Lock()
 	e := s.objects[num]
 	stays = e != nil && r != nil && (e.is(isPinned) || e.is(isSmall) && s.repairer != nil)
 	if stays {
 		delete(s.checked, num)
 		s.bodies.drop(num)
-		e.place, e.here = disk.Place{}, 0
-		s.unmakeWhole(e, r)
+		s.change(e, func() {
+			e.place, e.here = disk.Place{}, 0
+			e.set(isComplete|isChecked, false)
+		})
+		ed.entry(e)
+		ed.done()
 	}
 	s.mu.Unlock()
 	if !stays {
@@ -283,8 +289,9 @@ func (f *Fill) vet(block content.Range) error {
 		return fmt.Errorf("check %s of %s: %w", block, f.title, err)
 	}
 	f.store.noteDamage(f.num, block.Off)
+	err = b.Forget(i) // first, or it would be the block that has come again
 	f.lose(block)
-	return b.Forget(i)
+	return err
 }
 
 // vetRest checks what nobody has read of a resumed fill: a complete object was

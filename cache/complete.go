@@ -39,6 +39,15 @@ func (s *Store) completeAs(f *Fill, id content.ID, sum *content.Hash) error {
 	if errors.Is(refused, errNoDigest) {
 		return refused
 	}
+	mended := r != nil && !r.ID.IsZero()
+	ed, to := s.books.edit(), (*record)(nil)
+	if r != nil {
+		r = r.clone()
+		r.ID, r.Promised, r.From, r.Parts = id, content.ID{}, f.from(), f.parts()
+		if twinned {
+			to = s.books.union(ed, f.num, r, twin)
+		}
+	}
 	s.mu.Lock()
 	e, ok := s.objects[f.num]
 	if !ok || r == nil {
@@ -55,9 +64,6 @@ func (s *Store) completeAs(f *Fill, id content.ID, sum *content.Hash) error {
 	defer s.mu.Unlock()
 	s.resize(e, size, size)
 	s.countFilled(f)
-	mended := !r.ID.IsZero()
-	r = r.clone()
-	r.ID, r.Promised, r.From, r.Parts = id, content.ID{}, f.from(), f.parts()
 	s.change(e, func() {
 		e.set(isComplete|isChecked, true)
 		delete(s.active, f.num)
@@ -68,12 +74,12 @@ func (s *Store) completeAs(f *Fill, id content.ID, sum *content.Hash) error {
 		s.counts.Repaired++
 		s.log.Info("repaired an object", "object", f.num, "title", f.title)
 	}
-	ed := s.books.edit()
-	if twinned && e.is(isPublic) && size > 0 {
+	if to != nil && e.is(isPublic) && size > 0 {
 		f.moved(twin)
-		s.merge(ed, e, r, s.objects[twin])
+		s.merge(ed, e, s.objects[twin], to)
 		return nil
 	}
+	ed = s.books.edit()
 	if e.is(isPublic) && size > 0 {
 		ed.identity(id, f.num)
 	}
@@ -121,26 +127,9 @@ func (s *Store) refusal(r *record, id content.ID, sum *content.Hash) error {
 	return nil
 }
 
-// merge moves what the spare object has to its twin and removes the spare;
-// s.editing and s.mu are held. The spare's body goes later.
-func (s *Store) merge(ed *edit, spare *entry, r *record, twin *entry) {
-	to := s.books.record(twin.num()).clone()
-	for _, called := range r.Names {
-		n := s.books.named(called)
-		if n == nil || n.Num != spare.num() {
-			continue
-		}
-		for _, pushed := range to.add(called) {
-			ed.dropName(pushed)
-		}
-		ed.name(&name{Num: twin.num(), Name: called, Meta: n.Meta})
-	}
-	for source, n := range r.From {
-		to.From[source] += n
-	}
-	for outlet, n := range r.Served {
-		to.Served[outlet] += n
-	}
+// merge moves what the spare object has to its twin and removes the spare; to is
+// the record of both. s.editing and s.mu are held. The spare's body goes later.
+func (s *Store) merge(ed *edit, spare, twin *entry, to *record) {
 	for outlet, n := range s.served[spare.num()] {
 		s.countServed(twin.num(), outlet, n)
 	}
@@ -150,15 +139,11 @@ func (s *Store) merge(ed *edit, spare *entry, r *record, twin *entry) {
 	})
 	s.queueOf(spare).Remove(&spare.node)
 	s.forgetEntry(spare)
-	ed.drop(numKey(entryPrefix, spare.num()))
-	ed.drop(numKey(recordPrefix, spare.num()))
-	ed.after = append(ed.after, func() { s.books.records.drop(spare.num()) })
 	ed.entry(twin)
-	ed.record(twin.num(), to)
 	ed.done()
 	s.cards[twin.num()] = true
 	s.log.Info("merged equal objects", "object", twin.num(), "title", to.Title)
-	s.fills.Go(func() { s.discard([]*entry{spare}) })
+	s.editing.doomed = append(s.editing.doomed, spare)
 }
 
 // abandon takes a fill that ended early off the list; its durable blocks stay

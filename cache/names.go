@@ -16,36 +16,40 @@ func (s *Store) SetName(num uint64, called string, meta []byte) error {
 	s.editing.Lock()
 	defer s.editing.Unlock()
 	r := s.books.record(num)
-	s.books.named(called) // may have to be read from disk: before the lock
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	e, ok := s.objects[num]
-	if !ok || r == nil {
+	if r == nil {
 		return fmt.Errorf("name object %d: %w", num, ErrNotFound)
 	}
 	if err := s.denied.check(called, r.ID); err != nil {
 		return fmt.Errorf("name object %d: %w", num, err)
 	}
-	s.bind(e, r, called, meta)
+	ed := s.bind(num, r, called, meta)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	e, ok := s.objects[num]
+	if !ok {
+		return fmt.Errorf("name object %d: %w", num, ErrNotFound)
+	}
+	ed.entry(e)
+	ed.done()
+	s.cards[num] = true
 	return nil
 }
 
-// bind gives an object a name and saves what it is; s.editing and s.mu are
-// held.
-func (s *Store) bind(e *entry, r *record, called string, meta []byte) {
+// bind is the change that gives an object a name; its entry is still to be put
+// into it. s.editing is held until it is done; Store.mu is not, for what is
+// needed may have to be read from disk.
+func (s *Store) bind(num uint64, r *record, called string, meta []byte) *edit {
 	ed := s.books.edit()
-	if old := s.books.named(called); old != nil && old.Num != e.num() {
+	if old := s.books.named(called); old != nil && old.Num != num {
 		s.unname(ed, old.Num, called)
 	}
 	r = r.clone()
 	for _, pushed := range r.add(called) {
 		ed.dropName(pushed)
 	}
-	ed.entry(e)
-	ed.record(e.num(), r)
-	ed.name(&name{Num: e.num(), Name: called, Meta: slices.Clone(meta)})
-	ed.done()
-	s.cards[e.num()] = true
+	ed.record(num, r)
+	ed.name(&name{Num: num, Name: called, Meta: slices.Clone(meta)})
+	return ed
 }
 
 // unname takes a name off an object's record; s.editing is held.
@@ -106,7 +110,10 @@ func (s *Store) Unpublish(num uint64) error {
 func (s *Store) mark(num uint64, what flag, on bool) error {
 	s.editing.Lock()
 	defer s.editing.Unlock()
-	r := s.books.record(num)
+	ed := s.books.edit()
+	if r := s.books.record(num); what == isPublic && !on && s.books.owns(num, r) {
+		ed.drop(identityKey(r.ID))
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	e, ok := s.objects[num]
@@ -115,13 +122,7 @@ func (s *Store) mark(num uint64, what flag, on bool) error {
 	}
 	s.change(e, func() { e.set(what, on) })
 	s.cards[num] = true
-	ed := s.books.edit()
 	ed.entry(e)
-	if what == isPublic && !on && r != nil {
-		if at, ok := s.books.identified(r.ID); ok && at == num {
-			ed.drop(identityKey(r.ID))
-		}
-	}
 	ed.done()
 	return nil
 }

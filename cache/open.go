@@ -37,6 +37,7 @@ func newStore(cfg Config, log *slog.Logger) *Store {
 		proofs: map[uint64]*content.Layer{}, served: map[uint64]map[string]int64{}, stale: map[uint64]bool{},
 		cards: map[uint64]bool{}, bodies: newRAM[uint64, []byte](cfg.RAM / 2),
 	}
+	s.editing.discard = s.discard
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 	return s
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"sync"
 
 	"github.com/cistern-edge/cistern/cache/content"
 	"github.com/cistern-edge/cistern/cache/evict"
@@ -266,6 +267,24 @@ func (s *Store) discard(victims []*entry) {
 	}
 }
 
+// editLock is a lock under which objects may be forgotten. Their bodies go when
+// it is let go of: a large file takes its time to be removed.
+type editLock struct {
+	sync.Mutex
+	doomed  []*entry
+	discard func(doomed []*entry)
+}
+
+// Unlock lets go of the lock and then removes bodies; Store.mu is not held.
+func (l *editLock) Unlock() {
+	doomed := l.doomed
+	l.doomed = nil
+	l.Mutex.Unlock()
+	if len(doomed) > 0 {
+		l.discard(doomed)
+	}
+}
+
 // forget drops an object that is not being filled, and its body; s.editing is
 // held.
 func (s *Store) forget(num uint64) {
@@ -283,7 +302,7 @@ func (s *Store) forget(num uint64) {
 		return
 	}
 	if _, gone := s.volumeOf(e).state(); !gone {
-		s.discard([]*entry{e})
+		s.editing.doomed = append(s.editing.doomed, e)
 	}
 }
 

@@ -54,7 +54,7 @@ type Store struct {
 
 	// editing makes changes of names and records one at a time. It is taken
 	// before mu and Fill.mu, never after, and not held over work on bodies.
-	editing sync.Mutex
+	editing editLock
 
 	// mu guards what follows. It is taken before a Fill's own lock, never after,
 	// and never held over disk I/O.
@@ -145,7 +145,7 @@ func (s *Store) Create(spec Spec, called string, meta []byte) (*Fill, error) {
 	s.editing.Lock()
 	defer s.editing.Unlock()
 	f := newFill(s, e, r, b, spec.Layer, nil)
-	s.books.named(called)                 // may have to be read from disk: before the lock
+	ed := s.bind(e.num(), r, called, meta)
 	err = s.denied.check(called, spec.ID) // it may have been taken down meanwhile
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -159,7 +159,9 @@ func (s *Store) Create(spec Spec, called string, meta []byte) (*Fill, error) {
 	s.objects[e.num()] = e
 	s.change(e, func() { s.active[e.num()] = f })
 	s.queueOf(e).Add(&e.node, e.reserved())
-	s.bind(e, r, called, meta)
+	ed.entry(e)
+	ed.done()
+	s.cards[e.num()] = true
 	return f, nil
 }
 
