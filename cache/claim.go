@@ -48,7 +48,7 @@ func (s *Store) claimVolumes() {
 		}
 	}
 	for _, v := range s.volumes {
-		if v.Volume == nil || v.isAlien() || reflect.DeepEqual(readClaim(v.dir), mine) {
+		if v.isAlien() || reflect.DeepEqual(readClaim(v.dir), mine) {
 			continue
 		}
 		if err := replaceFile(filepath.Join(v.dir, claimFile), append(encode(mine), '\n')); err != nil {

@@ -52,7 +52,7 @@ func (s *Store) shut() error {
 		errs = append(errs, s.books.index.Close())
 	}
 	for _, v := range s.volumes {
-		if v.Volume == nil {
+		if !v.isOpen() {
 			continue
 		}
 		err := within(closeWithin, "close volume "+v.dir, v.Close)

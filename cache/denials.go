@@ -12,6 +12,7 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -23,12 +24,11 @@ import (
 // denials are what must not be here. The list lies on every volume, so that it
 // outlives each of them. Safe for concurrent use.
 type denials struct {
-	dirs []string // of the volumes
-
 	saving sync.Mutex // one writes the files at a time; taken before mu
 
 	// mu guards what follows. It is not held over work on files.
 	mu    sync.Mutex
+	dirs  []string // of the volumes
 	list  map[string]listed
 	whole bool              // there are digests of whole files
 	gone  map[uint64]Denial // objects that were removed since the start
@@ -70,19 +70,7 @@ func openDenials(dirs []string) (*denials, error) {
 			return nil, fmt.Errorf("read the list of takedowns %s: %w", path, err)
 		}
 		read = append(read, list)
-		for what, n := range list {
-			old, ok := d.list[what]
-			if !ok || n.At.After(old.At) {
-				d.list[what] = n
-			} else if n.At.Equal(old.At) && n.Pending {
-				d.list[what] = n
-			}
-		}
-	}
-	for what, n := range d.list {
-		if n.By != "" { // else it was lifted; the mark outranks older lists
-			d.whole = d.whole || strings.HasPrefix(what, "sha256:")
-		}
+		d.merge(list)
 	}
 	for _, list := range read {
 		if len(d.list) > 0 && !reflect.DeepEqual(list, d.list) {
@@ -91,6 +79,39 @@ func openDenials(dirs []string) (*denials, error) {
 		}
 	}
 	return d, nil
+}
+
+// merge takes what is newer in a list; d.mu is held, or nobody else has d yet. A
+// denial that was lifted stays as a mark, which outranks older lists.
+func (d *denials) merge(list map[string]listed) {
+	for what, n := range list {
+		old, ok := d.list[what]
+		if !ok || n.At.After(old.At) || n.At.Equal(old.At) && n.Pending {
+			d.list[what] = n
+		}
+	}
+	d.whole = false
+	for what, n := range d.list {
+		d.whole = d.whole || n.By != "" && strings.HasPrefix(what, "sha256:")
+	}
+}
+
+// join takes in the list of a volume that was not there at the start, and keeps
+// the list there from now on. The store is still to be searched for all of it.
+func (d *denials) join(dir string, list map[string]listed) error {
+	d.mu.Lock()
+	d.merge(list)
+	for what, n := range d.list {
+		n.Pending = n.By != ""
+		d.list[what] = n
+	}
+	none := len(d.list) == 0
+	d.dirs = append(slices.Clip(d.dirs), dir)
+	d.mu.Unlock()
+	if none {
+		return nil
+	}
+	return d.save()
 }
 
 // readDenials reads one list; none is an empty one.
@@ -313,12 +334,15 @@ func (d *denials) save() error {
 // everywhere does something on every volume. It fails if none takes it.
 func (d *denials) everywhere(what string, do func(dir string) error) error {
 	var failed []error
-	for _, dir := range d.dirs {
+	d.mu.Lock()
+	dirs := d.dirs
+	d.mu.Unlock()
+	for _, dir := range dirs {
 		if err := do(dir); err != nil {
 			failed = append(failed, fmt.Errorf("%s: %w", what, err))
 		}
 	}
-	if len(failed) == len(d.dirs) {
+	if len(failed) == len(dirs) {
 		return errors.Join(failed...)
 	}
 	return nil

@@ -26,9 +26,7 @@ func (s *Store) Run(ctx context.Context) error {
 	tasks.Go(func() { s.keepScrubbing(ctx) })
 	tasks.Go(func() { s.sweep(ctx) })
 	for _, v := range s.volumes {
-		if v.Volume != nil {
-			tasks.Go(func() { s.keepWatching(ctx, v) })
-		}
+		tasks.Go(func() { s.keepWatching(ctx, v) })
 	}
 	flush, save := time.NewTicker(flushSmallEvery), time.NewTicker(saveEvery)
 	defer flush.Stop()

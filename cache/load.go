@@ -33,7 +33,7 @@ func (s *Store) load(fresh bool) error {
 	s.enterAll(shelves)
 	for _, v := range s.volumes {
 		switch {
-		case v.Volume == nil:
+		case !v.isOpen():
 		case fresh || v.alien:
 			s.takeIn(v)
 		default:
@@ -59,7 +59,7 @@ func (s *Store) whereabouts() (map[uint8]*volume, error) {
 		homeless[num] = true
 	}
 	for _, v := range s.volumes {
-		if v.Volume == nil {
+		if !v.isOpen() {
 			continue
 		}
 		num, ok := known[v.ID()]
@@ -71,7 +71,7 @@ func (s *Store) whereabouts() (map[uint8]*volume, error) {
 	}
 	for _, v := range s.volumes { // of an index whose making was cut short, or with a new name
 		renamed := homeless[v.num] && isThere(filepath.Join(v.dir, "volume.json.damaged"))
-		if v.Volume != nil && where[v.num] == nil && (len(known) == 0 || renamed) {
+		if v.isOpen() && where[v.num] == nil && (len(known) == 0 || renamed) {
 			where[v.num] = v
 		}
 	}

@@ -1,6 +1,7 @@
 package cache
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"encoding/binary"
@@ -32,7 +33,7 @@ func Open(cfg Config, log *slog.Logger) (*Store, error) {
 
 func newStore(cfg Config, log *slog.Logger) *Store {
 	s := &Store{
-		cfg: cfg, log: log, apart: disk.Apart, kicked: make(chan struct{}, 1),
+		cfg: cfg, asked: cfg, log: log, apart: disk.Apart, kicked: make(chan struct{}, 1),
 		objects: map[uint64]*entry{}, active: map[uint64]*Fill{}, checked: map[uint64]*content.Ranges{},
 		proofs: map[uint64]*content.Layer{}, served: map[uint64]map[string]int64{}, stale: map[uint64]bool{},
 		cards: map[uint64]bool{}, bodies: newRAM[uint64, []byte](cfg.RAM / 2),
@@ -61,7 +62,7 @@ func (s *Store) open() error {
 	}
 	var dirs []string
 	for _, v := range s.volumes {
-		if v.Volume != nil {
+		if v.isOpen() {
 			dirs = append(dirs, v.dir)
 		}
 	}
@@ -83,50 +84,67 @@ func (s *Store) open() error {
 // there.
 func (s *Store) openVolumes() (home *volume, err error) {
 	var failed []error
-	var sum int64
 	dirs := append([]string{s.cfg.Dir}, s.cfg.Volumes...)
 	apart := apartBefore(dirs)
 	for i, dir := range dirs {
-		v := &volume{num: uint8(i), dir: dir, doubt: make(chan struct{}, 1), segments: map[uint32]*segment{}, fresh: map[uint64]bool{}, torn: map[uint64]bool{}}
+		v := &volume{
+			num: uint8(i), dir: dir, doubt: make(chan struct{}, 1), apart: apart[dir], gone: true, alien: true,
+			segments: map[uint32]*segment{}, fresh: map[uint64]bool{}, torn: map[uint64]bool{},
+		}
 		s.volumes = append(s.volumes, v)
-		d, err := (*disk.Volume)(nil), error(nil)
-		v.apart = s.apart(dir)
-		if apart[dir] && !disk.Holds(dir) && !v.apart {
-			v.apart = true
-			err = fmt.Errorf("nothing is mounted at %s: the volume there was on a file system of its own", dir)
-		} else {
-			d, err = disk.Open(dir, s.log)
-		}
-		if err == nil {
-			var free, total int64
-			if free, total, err = d.Space(); err == nil {
-				v.Volume, v.free, v.minFree = d, free, s.cfg.MinFree
-				sum += total
-				if v.minFree == 0 {
-					v.minFree = minFreeOf(total)
-				}
-				if home == nil {
-					home = v
-				}
-				continue
-			}
-			err = errors.Join(err, d.Close())
-		}
-		if errors.Is(err, disk.ErrInUse) || errors.Is(err, disk.ErrNewer) {
+		err := s.openVolume(v)
+		switch {
+		case errors.Is(err, disk.ErrInUse) || errors.Is(err, disk.ErrNewer):
 			return nil, err
+		case err != nil:
+			v.sick = err
+			failed = append(failed, err)
+			s.log.Error("a volume is not there; what was on it will be fetched again", "volume", dir, "err", err)
+		case home == nil:
+			home = v
 		}
-		v.sick, v.gone, v.alien = err, true, true
-		failed = append(failed, err)
-		s.log.Error("a volume is not there; what was on it will be fetched again", "volume", dir, "err", err)
-	}
-	s.cfg.MaxBytes = min(s.cfg.MaxBytes, sum)
-	if s.cfg.SmallBytes == 0 {
-		s.cfg.SmallBytes = s.cfg.MaxBytes / 16
 	}
 	if home == nil {
 		return nil, fmt.Errorf("open the store: %w", errors.Join(failed...))
 	}
 	return home, nil
+}
+
+// openVolume opens a disk, at the start or when it has come later.
+func (s *Store) openVolume(v *volume) error {
+	mounted := s.apart(v.dir)
+	if v.apart && !mounted && !disk.Holds(v.dir) {
+		return fmt.Errorf("nothing is mounted at %s: the volume there was on a file system of its own", v.dir)
+	}
+	d, err := disk.Open(v.dir, s.log)
+	if err != nil {
+		return err
+	}
+	free, total, err := d.Space()
+	if err != nil {
+		return errors.Join(err, d.Close())
+	}
+	s.mu.Lock()
+	v.total = total
+	s.bound()
+	s.mu.Unlock()
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.Volume, v.apart, v.free = d, mounted, free
+	v.minFree = cmp.Or(s.cfg.MinFree, minFreeOf(total))
+	v.sick, v.gone = nil, false
+	return nil
+}
+
+// bound keeps the bounds of the configuration within what the disks have that
+// are there; s.mu is held.
+func (s *Store) bound() {
+	sum := int64(0)
+	for _, v := range s.volumes {
+		sum += v.total
+	}
+	s.cfg.MaxBytes = min(s.asked.MaxBytes, sum)
+	s.cfg.SmallBytes = cmp.Or(s.asked.SmallBytes, s.cfg.MaxBytes/16)
 }
 
 // begin makes sure, durably, that the numbers given out from now on are new.

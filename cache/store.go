@@ -39,7 +39,8 @@ var (
 
 // Store keeps objects. All methods are safe for concurrent use.
 type Store struct {
-	cfg    Config
+	cfg    Config // Store.mu guards MaxBytes and SmallBytes
+	asked  Config // as it was given
 	log    *slog.Logger
 	books  *books
 	bodies *ram[uint64, []byte] // of small objects, read lately

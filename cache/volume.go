@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"path/filepath"
 	"sync"
 
 	"github.com/cistern-edge/cistern/cache/content"
@@ -13,15 +14,19 @@ import (
 
 // volume is one disk as the store sees it.
 type volume struct {
-	*disk.Volume // nil if the disk was not there at the start
-	num          uint8
-	dir          string
-	minFree      int64
-	index        *index.Index  // if it is on this disk
-	doubt        chan struct{} // capacity 1: it is to be looked at
-	apart        bool          // on a file system of its own
+	num   uint8
+	dir   string
+	index *index.Index  // if it is on this disk
+	doubt chan struct{} // capacity 1: it is to be looked at
+
+	// Volume is nil until the disk is there for the first time. That, and what
+	// follows it, is set before gone is cleared, and then never again.
+	*disk.Volume
+	minFree int64
+	apart   bool // on a file system of its own
 
 	// Store.mu guards what follows.
+	total    int64 // bytes that the file system has; 0 until it is there
 	bytes    int64 // that objects take
 	loose    int64 // of them what may be evicted
 	small    int64 // bytes of segments
@@ -62,6 +67,13 @@ func (v *volume) state() (sick error, gone bool) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	return v.sick, v.gone
+}
+
+// isOpen reports whether the disk has been there since the start.
+func (v *volume) isOpen() bool {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	return v.Volume != nil
 }
 
 // isAlien reports whether the index may not know all that lies on the volume.
@@ -232,7 +244,7 @@ func (s *Store) noteVolumes() {
 	defer s.editing.Unlock()
 	ids := map[string]uint8{}
 	for _, v := range s.volumes {
-		if v.Volume != nil && !v.isAlien() {
+		if !v.isAlien() {
 			ids[v.ID()] = v.num
 		}
 	}
@@ -250,8 +262,32 @@ func (v *volume) refuse(why error) {
 	}
 }
 
+// appear opens a volume that was not there at the start, if it is by now.
+func (s *Store) appear(v *volume) {
+	list, err := readDenials(filepath.Join(v.dir, deniedFile))
+	if err == nil {
+		err = s.openVolume(v)
+	}
+	if err != nil {
+		v.mu.Lock()
+		defer v.mu.Unlock()
+		v.sick = err
+		return
+	}
+	s.log.Info("a volume that was missing is there", "volume", v.dir)
+	if err := s.denied.join(v.dir, list); err != nil {
+		s.log.Warn("failed to save the list of takedowns", "err", err)
+	}
+}
+
 // watch looks at a volume, and brings it back if it is well again.
 func (s *Store) watch(v *volume) {
+	if !v.isOpen() {
+		if s.appear(v); !v.isOpen() {
+			return
+		}
+		defer s.claimVolumes()
+	}
 	err := v.Probe()
 	if errors.Is(err, disk.ErrGone) {
 		s.lose(v, err)

@@ -1,11 +1,14 @@
 package cache
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
+	"sync"
 	"testing"
 
 	"github.com/cistern-edge/cistern/cache/content"
@@ -99,9 +102,15 @@ func TestVolumeLostAndBack(t *testing.T) {
 }
 
 // TestVolumeAway: with a disk away at the start the rest serves; with the disk
-// back, what was on it is here again.
+// back, at once or at the next start, what was on it is here again.
 func TestVolumeAway(t *testing.T) {
 	t.Parallel()
+	for _, restart := range []bool{false, true} {
+		volumeAway(t, restart)
+	}
+}
+
+func volumeAway(t *testing.T, restart bool) {
 	s, data, nums := twoVolumes(t)
 	dir := s.cfg.Volumes[0]
 	if err := errors.Join(s.Close(), os.Rename(dir, dir+".away"), os.WriteFile(dir, nil, 0o600)); err != nil {
@@ -112,10 +121,77 @@ func TestVolumeAway(t *testing.T) {
 	if _, ok := s.Get(nums[2]); ok || !s.Stats().Volumes[1].Gone {
 		t.Error("an object on a disk that is away is listed")
 	}
-	if err := errors.Join(s.Close(), os.Remove(dir), os.Rename(dir+".away", dir)); err != nil {
+	if restart {
+		if err := s.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	ctx, stop := context.WithCancel(t.Context())
+	var asking sync.WaitGroup
+	asking.Go(func() { // meanwhile there is other work
+		for ctx.Err() == nil && !restart {
+			s.Lookup(volumeNames[0])
+			s.tidy()
+			s.flushSmall()
+			s.Stats()
+		}
+	})
+	s.watch(s.volumes[1])
+	before := s.Stats()
+	if err := errors.Join(os.Remove(dir), os.Rename(dir+".away", dir)); err != nil {
 		t.Fatal(err)
 	}
-	wantAll(t, open(t, s.cfg), data)
+	if restart {
+		s = open(t, s.cfg)
+	} else {
+		s.watch(s.volumes[1])
+	}
+	stop()
+	asking.Wait()
+	if st := s.Stats(); !before.Volumes[1].Gone || st.Volumes[1].Gone || s.cfg.SmallBytes != st.MaxBytes/16 {
+		t.Errorf("%+v, then %+v", before.Volumes[1], st)
+	}
+	wantAll(t, s, data)
+}
+
+// TestTakenDownWhileAway: what is denied while a disk is away does not come back
+// with it, nor what was denied when only that disk was there.
+func TestTakenDownWhileAway(t *testing.T) {
+	t.Parallel()
+	s, data, _ := twoVolumes(t)
+	dirs := append([]string{s.cfg.Dir}, s.cfg.Volumes...)
+	aside := func(i int) {
+		if err := errors.Join(os.Rename(dirs[i], dirs[i]+".away"), os.WriteFile(dirs[i], nil, 0o600)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	back := func(i int) {
+		if err := errors.Join(os.Remove(dirs[i]), os.Rename(dirs[i]+".away", dirs[i])); err != nil {
+			t.Fatal(err)
+		}
+	}
+	denied := []string{volumeNames[2], volumeNames[0]}
+	for i := range 2 { // with the second away, then with the first
+		away := 1 - i
+		if err := s.Close(); err != nil {
+			t.Fatal(err)
+		}
+		aside(away)
+		s = open(t, s.cfg)
+		if _, err := s.Purge(denied[i], "a test", "tester"); err != nil {
+			t.Fatal(err)
+		}
+		back(away)
+		s.watch(s.volumes[away])
+	}
+	for i, name := range volumeNames {
+		_, _, ok := s.Lookup(name)
+		if gone := slices.Contains(denied, name); ok == gone {
+			t.Errorf("%s is here: %v", name, ok)
+		} else if ok {
+			wantObject(t, s, name, data[i])
+		}
+	}
 }
 
 // TestUnmountedVolume: an empty directory where a file system of its own was is
