@@ -9,16 +9,24 @@ import (
 	"github.com/pelletier/go-toml/v2"
 )
 
-// Save checks the configuration and writes it, every key with a line of
-// explanation. A crash leaves the old file or the new one, whole: it writes
+// Encode writes the configuration out, every key with a line of explanation.
+func (c Config) Encode() ([]byte, error) {
+	data, err := toml.Marshal(c)
+	if err != nil {
+		return nil, fmt.Errorf("encode configuration: %w", err)
+	}
+	return data, nil
+}
+
+// Save checks the configuration and writes it as Encode does. A crash leaves the old file or the new one, whole: it writes
 // beside it, syncs and renames.
 func (c Config) Save(path string) (err error) {
 	if err := c.Validate(); err != nil {
 		return err
 	}
-	data, err := toml.Marshal(c)
+	data, err := c.Encode()
 	if err != nil {
-		return fmt.Errorf("encode configuration: %w", err)
+		return err
 	}
 	defer func() {
 		if err != nil {

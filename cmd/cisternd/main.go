@@ -34,6 +34,7 @@ var version = "dev"
 type commandLine struct {
 	Run   runCommand   `cmd:"" default:"withargs" help:"Run the box (the default)."`
 	Check checkCommand `cmd:"" name:"check-config" help:"Say every fault of a configuration file at once."`
+	Print printCommand `cmd:"" name:"print-config" help:"Print a configuration file with every key explained."`
 }
 
 type runCommand struct {
@@ -45,6 +46,10 @@ type runCommand struct {
 
 type checkCommand struct {
 	File string `arg:"" help:"Configuration file (TOML)."`
+}
+
+type printCommand struct {
+	File string `arg:"" optional:"" help:"Configuration file whose values to take; without it, the defaults."`
 }
 
 // gcPercent trades processor time, of which serving needs little, for memory: the
@@ -73,6 +78,23 @@ func (c *checkCommand) Run() error {
 	}
 	fmt.Println(c.File, "is well.")
 	return nil
+}
+
+// Run prints every key with its value and what it means.
+func (c *printCommand) Run() error {
+	cfg := config.Default()
+	if c.File != "" {
+		var err error
+		if cfg, err = config.Load(c.File); err != nil {
+			return err
+		}
+	}
+	text, err := cfg.Encode()
+	if err != nil {
+		return err
+	}
+	_, err = os.Stdout.Write(text)
+	return err
 }
 
 // Run builds the box and runs it.
