@@ -34,8 +34,8 @@ func (s *Store) countServed(num uint64, outlet string, bytes int64) {
 }
 
 // use notes a request for an object; s.mu is held.
-func (s *Store) use(e *entry) {
-	e.touch(time.Now())
+func (s *Store) use(e *entry, now time.Time) {
+	e.touch(now)
 	s.stale[e.num()] = true
 	if s.active[e.num()] == nil { // the requests that a fill answers are one burst
 		s.queueOf(e).Hit(&e.node)

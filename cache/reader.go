@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"sync"
+	"time"
 
 	"github.com/cistern-edge/cistern/cache/content"
 	"github.com/cistern-edge/cistern/cache/disk"
@@ -44,7 +45,7 @@ func (s *Store) Read(num uint64) (*Reader, error) {
 		return nil, fmt.Errorf("read object %d: %w", num, ErrNotFound)
 	}
 	f := s.active[num]
-	s.use(e)
+	s.use(e, time.Now())
 	seen := *e
 	s.mu.Unlock()
 	switch {

@@ -7,7 +7,9 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/netip"
 	"net/url"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -19,13 +21,15 @@ import (
 const peekTimeout = 20 * time.Second
 
 // door splits the connections of one listener: those that begin with a TLS
-// handshake record, and the others.
+// handshake record, and the others, of which it answers what it can by itself.
 type door struct {
 	net.Listener
+	server        *Server
 	plain, secure *branch
 	tasks         sync.WaitGroup
 	done          chan struct{}
 	shut          func()
+	quicks        quicks
 }
 
 // branch is a listener for one kind of connections.
@@ -36,8 +40,8 @@ type branch struct {
 	close  func()
 }
 
-func newDoor(l net.Listener) *door {
-	d := &door{Listener: l, done: make(chan struct{})}
+func newDoor(s *Server, l net.Listener) *door {
+	d := &door{Listener: l, server: s, done: make(chan struct{}), quicks: quicks{open: map[*net.TCPConn]struct{}{}}}
 	d.shut = sync.OnceFunc(func() { close(d.done) })
 	d.plain, d.secure = newBranch(l.Addr()), newBranch(l.Addr())
 	return d
@@ -83,41 +87,37 @@ func (d *door) run() error {
 	}
 }
 
-// close stops accepting, and lets go of connections that have said nothing yet.
+// close stops accepting, and lets go of the connections that the door has
+// itself.
 func (d *door) close() error {
 	d.shut()
+	d.quicks.end()
 	return d.Listener.Close()
 }
 
-// sort reads the first byte of a connection and hands it on.
+// sort serves a connection as long as it can, and hands it on.
 func (d *door) sort(c net.Conn) {
 	tcp, ok := c.(*net.TCPConn)
 	if !ok {
 		c.Close()
 		return
 	}
-	sniffed := make(chan struct{})
-	defer close(sniffed)
-	d.tasks.Go(func() { // a silent connection must not hold up the end
-		select {
-		case <-d.done:
-			_ = c.SetReadDeadline(time.Unix(1, 0))
-		case <-sniffed:
-		}
-	})
-	var first [1]byte
-	_ = c.SetReadDeadline(time.Now().Add(peekTimeout))
-	if _, err := c.Read(first[:]); err != nil {
+	d.quicks.add(tcp)
+	rest, err := d.quick(tcp)
+	d.quicks.remove(tcp)
+	if err == nil {
+		err = c.SetDeadline(time.Time{})
+	}
+	if err != nil {
 		c.Close()
 		return
 	}
-	_ = c.SetReadDeadline(time.Time{})
 	to := d.plain
-	if first[0] == 0x16 { // handshake (RFC 8446 §5.1)
+	if rest[0] == 0x16 { // handshake (RFC 8446 §5.1)
 		to = d.secure
 	}
 	select {
-	case to.conns <- &conn{TCPConn: tcp, first: first[:]}:
+	case to.conns <- &conn{TCPConn: tcp, first: rest}:
 	case <-to.closed:
 		c.Close()
 	case <-d.done:
@@ -125,7 +125,16 @@ func (d *door) sort(c net.Conn) {
 	}
 }
 
-// conn is a connection whose first byte has been read. It keeps the TCPConn's
+// quick serves a connection and gives what it has left, which is not empty.
+func (d *door) quick(tcp *net.TCPConn) (rest []byte, err error) {
+	q, err := newQuick(d.server, tcp)
+	if err != nil {
+		return nil, err
+	}
+	return q.serve(d.done)
+}
+
+// conn is a connection of which something has been read. It keeps the TCPConn's
 // ReadFrom, which is sendfile. It also remembers how the latest request began:
 // net/http answers what it cannot parse by itself and does not say what was
 // wrong.
@@ -134,8 +143,9 @@ type conn struct {
 	first []byte
 	head  []byte
 	// answering says that what is written is a handler's, which may look like
-	// anything. Only the connection's own goroutine touches it.
+	// anything. Only the connection's own goroutine touches it, and what follows.
 	answering bool
+	line      access // of the request that is being answered
 }
 
 // connKey is the key of a request's conn in its context.
@@ -147,16 +157,30 @@ func withConn(ctx context.Context, c net.Conn) context.Context {
 
 // answers notes that a request goes to a handler now, until rested is told that
 // the connection is idle again.
-func answers(r *http.Request) {
+func answers(r *http.Request, from netip.Addr) {
 	if c, ok := r.Context().Value(connKey{}).(*conn); ok {
 		c.answering = true
+		c.line = access{from: from, method: r.Method, target: r.RequestURI, proto: r.Proto}
 	}
 }
 
-func rested(nc net.Conn, state http.ConnState) {
-	if c, ok := nc.(*conn); ok && state == http.StateIdle {
-		c.answering = false
+// accessOf is the line of a request; what is written to it is lost if it came
+// another way.
+func accessOf(r *http.Request) *access {
+	if c, ok := r.Context().Value(connKey{}).(*conn); ok {
+		return &c.line
 	}
+	return &access{}
+}
+
+// rested ends a request: net/http calls it between two of them.
+func (s *Server) rested(nc net.Conn, state http.ConnState) {
+	c, ok := nc.(*conn)
+	if !ok || state != http.StateIdle && state != http.StateClosed {
+		return
+	}
+	c.answering = false
+	s.enterLog(&c.line)
 }
 
 var _ io.ReaderFrom = (*conn)(nil) // or net/http copies bodies by itself
@@ -169,7 +193,7 @@ func (c *conn) Read(p []byte) (n int, err error) {
 	if len(c.first) > 0 && len(p) > 0 {
 		n = copy(p, c.first)
 		c.first = c.first[n:]
-		c.head = append(c.head[:0], p[:n]...)
+		c.head = append(c.head[:0], p[:min(n, headMax)]...)
 		return n, nil
 	}
 	n, err = c.TCPConn.Read(p)
@@ -186,6 +210,9 @@ var blind = []byte("\r\nContent-Type: text/plain; charset=utf-8\r\nConnection: c
 
 // Write implements net.Conn.
 func (c *conn) Write(p []byte) (int, error) {
+	if c.answering && c.line.status < http.StatusOK {
+		c.line.status = statusOf(p)
+	}
 	if c.answering || len(p) > headMax || !bytes.HasPrefix(p, []byte("HTTP/1.1 ")) {
 		return c.TCPConn.Write(p)
 	}
@@ -203,6 +230,18 @@ func (c *conn) Write(p []byte) (int, error) {
 		return 0, err
 	}
 	return len(p), nil
+}
+
+// statusOf reads the status of an answer from its beginning.
+func statusOf(p []byte) int {
+	if len(p) < len("HTTP/1.1 200") {
+		return 0
+	}
+	n, err := strconv.Atoi(string(p[len("HTTP/1.1 "):len("HTTP/1.1 200")]))
+	if err != nil {
+		return 0
+	}
+	return n
 }
 
 // badLine says what is wrong with the first line of a request, "" if nothing

@@ -94,27 +94,6 @@ func (s *Server) getPast(w http.ResponseWriter, r *http.Request, a *answer, why 
 	s.sendOffer(w, r, past, edit)
 }
 
-// tally counts an answer as a hit or a miss.
-func (s *Server) tally(r *http.Request, a *answer) {
-	if a.status.Hit {
-		s.count.hits.Add(1)
-		s.count.client(client(r), 0, 1, 0)
-		return
-	}
-	s.count.misses.Add(1)
-}
-
-// served counts body bytes sent.
-func (s *Server) served(r *http.Request, f *found, n int64) {
-	s.count.bytes.Add(n)
-	s.count.client(client(r), 0, 0, n)
-	if f != nil {
-		s.store.CountServed(f.num(), "http", n)
-		return
-	}
-	s.count.passed.Add(n)
-}
-
 // sendOffer passes an answer on.
 func (s *Server) sendOffer(w http.ResponseWriter, r *http.Request, a *answer, edit func(http.Header, cache.Info)) {
 	body := a.offer.Body

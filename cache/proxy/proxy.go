@@ -71,6 +71,10 @@ type Config struct {
 	// else by the name of a torrent's file: an agent asks its box. nil means that
 	// what is not here is not found.
 	OpenObject func(ctx context.Context, id content.ID, name string) (*content.Offer, error)
+	// AccessLog is the file that gets a line for each request of plain HTTP once
+	// that is answered; "" means none. It is moved to a second one, with .1 behind
+	// its name, at 64 MiB.
+	AccessLog string
 	// Vouched says who vouches for what upstream promises by identity, for
 	// `explain`: "the box at …" on an agent.
 	Vouched string

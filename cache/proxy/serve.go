@@ -27,10 +27,13 @@ type Server struct {
 	torrents Torrents
 	clients  []netip.Prefix
 	count    counters
+	access   *accessLog      // nil: none
 	life     context.Context // what upstream brings lives in it, not in a client's request
 	end      context.CancelFunc
 	tasks    sync.WaitGroup
 	bringing singleflight.Group // objects of /o/ that OpenObject is asked for
+	readies  readies
+	scratch  sync.Pool // of *scratch
 
 	// mu guards what follows.
 	mu      sync.Mutex
@@ -57,6 +60,11 @@ func newServer(cfg Config, log *slog.Logger, store *cache.Store, up Upstream, to
 		flights: map[string]*flight{}, passing: map[string]mark{}, tunnels: map[net.Conn]struct{}{},
 	}
 	s.count.clients = map[netip.Addr]*ClientStats{}
+	s.readies.byTarget = map[string]*ready{}
+	s.scratch.New = func() any { return new(scratch) }
+	if cfg.AccessLog != "" {
+		s.access = &accessLog{path: cfg.AccessLog, log: log}
+	}
 	for _, text := range cfg.Clients {
 		p, _ := netip.ParsePrefix(text) // Validate has seen it
 		s.clients = append(s.clients, p.Masked())
@@ -77,7 +85,8 @@ func (s *Server) Run(ctx context.Context) error {
 // Serve serves on l until ctx is done, and closes l. It can be called once; the
 // Server is of no use after it.
 func (s *Server) Serve(ctx context.Context, l net.Listener) error {
-	door := newDoor(l)
+	defer s.keepLog()()
+	door := newDoor(s, l)
 	plain := s.httpServer(s)
 	plain.DisableGeneralOptionsHandler = true
 	servers := []*http.Server{plain}
@@ -105,6 +114,20 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 	return fmt.Errorf("serve clients: %w", err)
 }
 
+// keepLog has the access log written until end is called.
+func (s *Server) keepLog() (end func()) {
+	if s.access == nil {
+		return func() {}
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	var task sync.WaitGroup
+	task.Go(func() { s.access.run(ctx) })
+	return func() {
+		cancel()
+		task.Wait()
+	}
+}
+
 // shut gives requests under way a moment and then ends everything.
 func (s *Server) shut(door *door, servers []*http.Server) error {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
@@ -130,7 +153,7 @@ func (s *Server) httpServer(h http.Handler) *http.Server {
 	return &http.Server{
 		Handler:           h,
 		ConnContext:       withConn,
-		ConnState:         rested,
+		ConnState:         s.rested,
 		ReadHeaderTimeout: 20 * time.Second,
 		IdleTimeout:       2 * time.Minute,
 		MaxHeaderBytes:    64 << 10,
@@ -148,6 +171,9 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	switch {
 	case r.Method == http.MethodConnect:
 		s.connect(w, r)
+		if a := accessOf(r); a.status != 0 { // net/http does not say when a tunnel ends
+			s.enterLog(a)
+		}
 	case r.URL.IsAbs() && !s.isMe(r):
 		s.forward(w, r)
 	default:
@@ -178,9 +204,9 @@ func (s *Server) begin() bool {
 // enter counts a request and turns away clients from elsewhere. If it is true
 // the request is a task that has begun.
 func (s *Server) enter(w http.ResponseWriter, r *http.Request) bool {
-	answers(r)
-	s.count.requests.Add(1)
 	from := client(r)
+	answers(r, from)
+	s.count.requests.Add(1)
 	s.count.client(from, 1, 0, 0)
 	if s.welcome(from) {
 		if s.begin() {
@@ -270,6 +296,7 @@ func (s *Server) say(w http.ResponseWriter, r *http.Request, status int, text st
 	h.Set("Content-Length", fmt.Sprint(len(text)))
 	w.WriteHeader(status)
 	if r.Method != http.MethodHead {
-		_, _ = w.Write([]byte(text)) // a client that has left needs no error
+		n, _ := w.Write([]byte(text)) // a client that has left needs no error
+		accessOf(r).bytes += int64(n)
 	}
 }

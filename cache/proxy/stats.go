@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"cmp"
+	"net/http"
 	"net/netip"
 	"slices"
 	"sync"
@@ -40,6 +41,29 @@ func (c *counters) client(a netip.Addr, requests, hits, bytes int64) {
 	st.Requests += requests
 	st.Hits += hits
 	st.Bytes += bytes
+}
+
+// tally counts an answer as a hit or a miss.
+func (s *Server) tally(r *http.Request, a *answer) {
+	if a.status.Hit {
+		accessOf(r).hit = true
+		s.count.hits.Add(1)
+		s.count.client(client(r), 0, 1, 0)
+		return
+	}
+	s.count.misses.Add(1)
+}
+
+// served counts body bytes sent.
+func (s *Server) served(r *http.Request, f *found, n int64) {
+	accessOf(r).bytes += n
+	s.count.bytes.Add(n)
+	s.count.client(client(r), 0, 0, n)
+	if f != nil {
+		s.store.CountServed(f.num(), "http", n)
+		return
+	}
+	s.count.passed.Add(n)
 }
 
 // Stats gives a snapshot.

@@ -26,7 +26,8 @@ import (
 func proxyConfig(cfg config.Proxy, dialer *origin.Dialer, desk http.Handler, certificate tls.Certificate) proxy.Config {
 	out := proxy.Config{
 		Listen: cfg.Listen, Address: cfg.Advertise, Names: cfg.Names, Dial: dialer.DialContext, Secure: desk,
-		TLS: &tls.Config{Certificates: []tls.Certificate{certificate}, MinVersion: tls.VersionTLS13},
+		AccessLog: cfg.AccessLog,
+		TLS:       &tls.Config{Certificates: []tls.Certificate{certificate}, MinVersion: tls.VersionTLS13},
 	}
 	for _, p := range cfg.Clients {
 		out.Clients = append(out.Clients, p.String())
