@@ -43,7 +43,8 @@ demo: build ## release day on one machine, with and without the box (SIZE=200MB)
 	@CGO_ENABLED=0 $(GO) build -trimpath -o $(BIN)/ ./hwtest/demo
 	@$(BIN)/demo lan --size $(SIZE) --bin $(BIN)
 
-bench: build ## side by side with peers, ratios; bin/bench.json beside the table (ONLY=store.read)
+bench: build ## side by side with peers, ratios; bin/bench.json beside the table (ONLY=http.small)
+	@hwtest/setup.sh bench
 	@CGO_ENABLED=0 $(GO) build -trimpath -o $(BIN)/ ./hwtest/bench
 	@$(BIN)/bench -bin $(BIN) -json $(BIN)/bench.json -only "$(ONLY)"
 

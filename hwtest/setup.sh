@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# Installs the foreign clients and servers that the stories run against. As root
-# on Debian it installs what is missing; elsewhere it says what to install.
+# Installs the foreign clients and servers that the stories run against, and with
+# the argument "bench" those that the box is measured beside. As root on Debian it
+# installs what is missing; elsewhere it says what to install.
 set -euo pipefail
 
 declare -A need=(
@@ -9,9 +10,14 @@ declare -A need=(
   [node]=nodejs [npm]=npm [g++]=g++ [uftp]=uftp [udp-sender]=udpcast [tshark]=tshark
   [nginx]=nginx-light
 )
+if [ "${1:-}" = bench ]; then
+  need=([nginx]=nginx-light [squid]=squid [varnishd]=varnish [traffic_server]=trafficserver [gcc]=gcc)
+fi
 missing=()
-/usr/bin/python3 -c 'import libtorrent' 2>/dev/null || missing+=(python3-libtorrent)
-[ -e /usr/include/normApi.h ] || missing+=(libnorm-dev)
+if [ "${1:-}" != bench ]; then
+  /usr/bin/python3 -c 'import libtorrent' 2>/dev/null || missing+=(python3-libtorrent)
+  [ -e /usr/include/normApi.h ] || missing+=(libnorm-dev)
+fi
 for tool in "${!need[@]}"; do
   command -v "$tool" >/dev/null 2>&1 || missing+=("${need[$tool]}")
 done

@@ -29,7 +29,13 @@ type comparison struct {
 
 // comparisons are in the order of the table.
 func comparisons() []comparison {
-	return []comparison{{"store.read", readWarm}, {"store.write", writeDurably}}
+	return []comparison{
+		{"store.read", readWarm},
+		{"store.write", writeDurably},
+		{"http.small", hitSmall},
+		{"http.large", hitLarge},
+		{"http.idle", keepIdle},
+	}
 }
 
 // bench is what every comparison is given.

@@ -6,13 +6,17 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"syscall"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // server is a program that serves on loopback.
@@ -25,7 +29,7 @@ type server struct {
 
 // start runs a program that listens on addr, and waits until it does. It is
 // killed when this process dies.
-func start(ctx context.Context, addr, log, name string, args ...string) (*server, error) {
+func start(ctx context.Context, addr, log string, env []string, name string, args ...string) (*server, error) {
 	out, err := os.Create(log)
 	if err != nil {
 		return nil, err
@@ -33,6 +37,7 @@ func start(ctx context.Context, addr, log, name string, args ...string) (*server
 	defer out.Close()
 	s := &server{cmd: exec.Command(name, args...), addr: addr, log: log, gone: make(chan struct{})}
 	s.cmd.Stdout, s.cmd.Stderr = out, out
+	s.cmd.Env = append(os.Environ(), env...)
 	s.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	if err := s.cmd.Start(); err != nil {
 		return nil, fmt.Errorf("start %s: %w", name, err)
@@ -69,45 +74,68 @@ func (s *server) stop() {
 	}
 }
 
-// cpu is the processor time of a program and its children, in seconds, to a
-// hundredth (proc_pid_stat(5): utime and stime).
-func (s *server) cpu() (float64, error) {
-	pid := s.cmd.Process.Pid
-	sum, err := cpuOf(pid)
-	if err != nil {
-		return 0, err
-	}
-	children, err := os.ReadFile(fmt.Sprintf("/proc/%d/task/%d/children", pid, pid))
-	if err != nil {
-		return 0, err
-	}
-	for _, child := range strings.Fields(string(children)) {
-		n, err := strconv.Atoi(child)
-		if err != nil {
-			return 0, err
+// cpu is the processor time of a program and its children, in seconds.
+func (s *server) cpu() (sum float64, err error) {
+	err = s.each(func(pid int) error {
+		var used unix.Timespec
+		// The clock of another process (clock_getcpuclockid(3)): CPUCLOCK_SCHED.
+		if err := unix.ClockGettime(int32(^pid<<3|2), &used); err != nil {
+			return fmt.Errorf("read the clock of process %d: %w", pid, err)
 		}
-		used, err := cpuOf(n)
-		if err != nil {
-			return 0, err
-		}
-		sum += used
-	}
-	return sum, nil
+		sum += float64(used.Nano()) / 1e9
+		return nil
+	})
+	return sum, err
 }
 
-func cpuOf(pid int) (float64, error) {
-	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+// rss is the memory of a program and its children, in bytes: what several of
+// them share counts for each.
+func (s *server) rss() (sum float64, err error) {
+	err = s.each(func(pid int) error {
+		text, err := os.ReadFile(fmt.Sprintf("/proc/%d/statm", pid))
+		if err != nil {
+			return err
+		}
+		var size, resident int64
+		if _, err := fmt.Sscan(string(text), &size, &resident); err != nil {
+			return err
+		}
+		sum += float64(resident) * float64(os.Getpagesize())
+		return nil
+	})
+	return sum, err
+}
+
+// each calls f for a program and all that descend from it.
+func (s *server) each(f func(pid int) error) error { return descend(s.cmd.Process.Pid, f) }
+
+func descend(pid int, f func(pid int) error) error {
+	if err := f(pid); err != nil {
+		return err
+	}
+	lists, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/children", pid))
 	if err != nil {
-		return 0, err
+		return err
 	}
-	_, after, _ := strings.Cut(string(text), ") ") // the name may hold anything
-	fields := strings.Fields(after)
-	if len(fields) < 13 {
-		return 0, fmt.Errorf("/proc/%d/stat has %d fields", pid, len(fields))
+	for _, list := range lists {
+		children, err := os.ReadFile(list)
+		if errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ESRCH) {
+			continue // a thread that has ended
+		}
+		if err != nil {
+			return err
+		}
+		for _, child := range strings.Fields(string(children)) {
+			n, err := strconv.Atoi(child)
+			if err != nil {
+				return err
+			}
+			if err := descend(n, f); err != nil {
+				return err
+			}
+		}
 	}
-	user, err1 := strconv.ParseFloat(fields[11], 64)
-	system, err2 := strconv.ParseFloat(fields[12], 64)
-	return (user + system) / 100, errors.Join(err1, err2) // USER_HZ is 100 on every Linux
+	return nil
 }
 
 // freeAddr is an address on loopback that nobody listens on.

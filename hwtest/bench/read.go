@@ -11,14 +11,12 @@ import (
 	"net"
 	"net/http"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"time"
 )
 
-// readsPerRun is how often the object is read for one figure: what /proc tells
-// of the processor is in hundredths of a second.
-const readsPerRun = 8
+// bytesPerRun is how much is read for one figure, about.
+const bytesPerRun = 4 << 30
 
 // readWarm sends a large object that is in the page cache to a TCP socket, from
 // the second read since the start on: the box's /o/ beside nginx's sendfile as
@@ -34,43 +32,64 @@ func readWarm(ctx context.Context, b *bench) ([]line, error) {
 		return nil, err
 	}
 	defer box.stop()
-	sides := []struct {
-		*server
-		path      string
-		cpu, rate []float64
-	}{{server: box, path: path}, {server: nginx, path: "/object"}}
-	for i := range sides {
-		if err := readOnce(ctx, sides[i].addr, sides[i].path, b.size); err != nil {
-			return nil, err
+	sides := []*reading{{server: box, target: path}, {server: nginx, target: "/object"}}
+	if err := b.readInTurn(ctx, sides, b.size); err != nil {
+		return nil, err
+	}
+	ours, theirs := sides[0], sides[1]
+	return []line{
+		compare("warm read to TCP, 1 worker", "CPU-s/GB", "nginx sendfile", ours.cpu, theirs.cpu, 1.05),
+		compare("warm read to TCP, 1 worker", "MB/s", "nginx sendfile", ours.rate, theirs.rate, 0),
+	}, nil
+}
+
+// reading is what reading an object from a server took.
+type reading struct {
+	*server
+	target    string
+	cpu, rate []float64 // CPU-s/GB and MB/s
+}
+
+// readInTurn reads an object from each side, over and over. The first read of
+// each counts for nothing.
+func (b *bench) readInTurn(ctx context.Context, sides []*reading, size int64) error {
+	for _, s := range sides {
+		if err := readOnce(ctx, s.addr, s.target, size); err != nil {
+			return err
 		}
 	}
 	for run := range b.runs {
 		for i := range sides {
-			s := &sides[(i+run)%2] // who goes first changes
-			before, err := s.server.cpu()
-			if err != nil {
-				return nil, err
+			s := sides[(i+run)%len(sides)] // who goes first changes
+			if err := s.measure(ctx, size); err != nil {
+				return err
 			}
-			began := time.Now()
-			for range readsPerRun {
-				if err := readOnce(ctx, s.addr, s.path, b.size); err != nil {
-					return nil, err
-				}
-			}
-			took := time.Since(began).Seconds()
-			after, err := s.server.cpu()
-			if err != nil {
-				return nil, err
-			}
-			gb := float64(readsPerRun) * float64(b.size) / 1e9
-			s.cpu, s.rate = append(s.cpu, (after-before)/gb), append(s.rate, 1000*gb/took)
 		}
 	}
-	ours, theirs := sides[0], sides[1]
-	return []line{
-		compare("warm read to TCP", "CPU-s/GB", "nginx sendfile", ours.cpu, theirs.cpu, 1.05),
-		compare("warm read to TCP", "MB/s", "nginx sendfile", ours.rate, theirs.rate, 0),
-	}, nil
+	return nil
+}
+
+// measure takes one figure.
+func (s *reading) measure(ctx context.Context, size int64) error {
+	reads := max(1, bytesPerRun/size)
+	before, err := s.server.cpu()
+	if err != nil {
+		return err
+	}
+	began := time.Now()
+	for range reads {
+		if err := readOnce(ctx, s.addr, s.target, size); err != nil {
+			return err
+		}
+	}
+	took := time.Since(began).Seconds()
+	after, err := s.server.cpu()
+	if err != nil {
+		return err
+	}
+	gb := float64(reads) * float64(size) / 1e9
+	s.cpu, s.rate = append(s.cpu, (after-before)/gb), append(s.rate, 1000*gb/took)
+	return nil
 }
 
 // readOnce gets a path over a connection of its own and drops what comes.
@@ -119,11 +138,9 @@ http {
 
 // startNginx serves an object at /object.
 func (b *bench) startNginx(ctx context.Context) (*server, error) {
-	program, err := exec.LookPath("nginx")
+	program, err := find("nginx", "nginx-light")
 	if err != nil {
-		if program, err = exec.LookPath("/usr/sbin/nginx"); err != nil {
-			return nil, errors.New("nginx is not here (Debian: apt-get install nginx-light)")
-		}
+		return nil, err
 	}
 	addr, err := freeAddr()
 	if err != nil {
@@ -138,7 +155,7 @@ func (b *bench) startNginx(ctx context.Context) (*server, error) {
 	if err := os.WriteFile(config, fmt.Appendf(nil, nginxConfig, dir, addr), 0o644); err != nil {
 		return nil, err
 	}
-	return start(ctx, addr, filepath.Join(b.dir, "nginx.log"), program, "-p", dir, "-c", config)
+	return start(ctx, addr, filepath.Join(b.dir, "nginx.log"), nil, program, "-p", dir, "-c", config)
 }
 
 // writeObject writes the object as a file.

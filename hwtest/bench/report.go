@@ -21,6 +21,7 @@ type line struct {
 	Theirs float64 `json:"theirs"`
 	Ratio  float64 `json:"ratio"`           // ours ÷ theirs
 	Bound  float64 `json:"bound,omitempty"` // of the ratio; 0: none
+	Least  bool    `json:"least,omitempty"` // more is better: the bound is the least ratio
 	Runs   int     `json:"runs"`
 	// OursAll and TheirsAll are what the medians are of.
 	OursAll   []float64 `json:"ours_all"`
@@ -41,7 +42,7 @@ func (l line) verdict() string {
 	switch {
 	case l.Bound == 0:
 		return ""
-	case l.Ratio <= l.Bound:
+	case l.Least && l.Ratio >= l.Bound, !l.Least && l.Ratio <= l.Bound:
 		return "ok"
 	}
 	return "short"
@@ -55,11 +56,17 @@ func median(x []float64) float64 {
 	return x[len(x)/2]
 }
 
-// errShort says that a ratio is over its bound.
-var errShort = errors.New("a ratio is over its bound")
+// atLeast makes the bound the least ratio that is well.
+func (l line) atLeast() line {
+	l.Least = true
+	return l
+}
 
-// report prints the table and writes the file. It fails if a ratio is over its
-// bound.
+// errShort says that a ratio is not within its bound.
+var errShort = errors.New("a ratio is not within its bound")
+
+// report prints the table and writes the file. It fails if a ratio is not within
+// its bound.
 func report(lines []line, file string) error {
 	w := tabwriter.NewWriter(os.Stdout, 0, 8, 2, ' ', 0)
 	fmt.Fprintln(w, "comparison\tfigure\tcistern\tpeer\t\tratio\tbound\t")
@@ -68,6 +75,9 @@ func report(lines []line, file string) error {
 		bound := "–"
 		if l.Bound > 0 {
 			bound = fmt.Sprintf("≤ %.4g", l.Bound)
+		}
+		if l.Bound > 0 && l.Least {
+			bound = fmt.Sprintf("≥ %.4g", l.Bound)
 		}
 		fmt.Fprintf(w, "%s\t%s, %s\t%.4g\t%.4g\t%s\t%.3f\t%s\t%s\n", l.Name, l.Figure, l.Unit, l.Ours, l.Theirs, l.Peer, l.Ratio, bound, l.verdict())
 		short = short || l.verdict() == "short"

@@ -104,9 +104,12 @@ func (b *bench) startBox(ctx context.Context) (*server, string, error) {
 	if err := os.WriteFile(config, fmt.Appendf(nil, boxConfig, proxy, admin, dir), 0o600); err != nil {
 		return nil, "", err
 	}
-	box, err := start(ctx, proxy, filepath.Join(b.dir, "box.log"), filepath.Join(b.bin, "cisternd"), "--config", config)
+	box, err := start(ctx, proxy, filepath.Join(b.dir, "box.log"), oneWorker, filepath.Join(b.bin, "cisternd"), "--config", config)
 	return box, fmt.Sprint("/o/", info.ID), err
 }
+
+// oneWorker is what nginx calls worker_processes 1.
+var oneWorker = []string{"GOMAXPROCS=1"}
 
 // boxConfig has no scrub: with one object in the store it is all that the scrub
 // reads, and not what is measured.
@@ -118,4 +121,6 @@ listen = %q
 [store]
 dir = %q
 scrub_period = "off"
+[peering]
+enabled = false
 `
