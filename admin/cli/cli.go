@@ -80,8 +80,12 @@ type exit struct{ code int }
 // process's exit code.
 func Run(ctx context.Context, args []string, env Env) (code int) {
 	defer func() {
-		if wish, ok := recover().(exit); ok {
-			code = wish.code
+		switch reason := recover().(type) {
+		case nil:
+		case exit:
+			code = reason.code
+		default:
+			panic(reason)
 		}
 	}()
 	var g grammar

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"io"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -396,4 +397,14 @@ func TestSafeName(t *testing.T) {
 			t.Errorf("%q becomes %q, want %q", title, got, want)
 		}
 	}
+}
+
+// TestPanicsAreSeen: a fault in a command is not taken for its success.
+func TestPanicsAreSeen(t *testing.T) {
+	defer func() {
+		if recover() == nil {
+			t.Error("a panic was swallowed")
+		}
+	}()
+	Run(context.Background(), []string{"status"}, Env{Stdout: io.Discard, Stderr: io.Discard}) // no Getenv to call
 }
