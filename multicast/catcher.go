@@ -102,11 +102,11 @@ func (c *Catcher) listen(ctx context.Context, channel Channel, changed <-chan st
 		}
 		return nil
 	}
-	conn, err := c.join(ctx, channel.Group, channel)
+	conn, err := c.join(ctx, channel.Group, channel, false)
 	if err != nil {
 		return err
 	}
-	p := startPump(conn, 2, 16, 2048, 0)
+	p := startPump(conn, 16, 0)
 	defer p.stop(conn)
 	for {
 		select {
@@ -118,7 +118,7 @@ func (c *Catcher) listen(ctx context.Context, channel Channel, changed <-chan st
 			if !ok {
 				return errors.New("the socket for notices was closed")
 			}
-			for _, got := range b.received() {
+			for _, got := range b.packets {
 				c.hear(got.data)
 			}
 			p.free <- b
@@ -126,8 +126,8 @@ func (c *Catcher) listen(ctx context.Context, channel Channel, changed <-chan st
 	}
 }
 
-// join opens a socket for a group of the box.
-func (c *Catcher) join(ctx context.Context, group netip.AddrPort, channel Channel) (conn, error) {
+// join opens a socket for a group of the box, on which bulk says that much comes.
+func (c *Catcher) join(ctx context.Context, group netip.AddrPort, channel Channel, bulk bool) (conn, error) {
 	iface, err := c.iface(ctx)
 	if err != nil {
 		return nil, err
@@ -143,7 +143,7 @@ func (c *Catcher) join(ctx context.Context, group netip.AddrPort, channel Channe
 			return nil, fmt.Errorf("join %s: the box named no source for it", group)
 		}
 	}
-	return c.net.join(iface, group, sources, socketOptions{buffer: c.cfg.Buffer, bulk: true})
+	return c.net.join(iface, group, sources, socketOptions{buffer: c.cfg.Buffer, bulk: bulk})
 }
 
 // iface is the interface to join on.

@@ -5,8 +5,9 @@ import "github.com/cistern-edge/cistern/cache/content"
 // gatherSize is how many bytes are gathered before they are written.
 const gatherSize = 256 << 10
 
-// gather puts symbols that come in order together into long writes. Those that
-// fill gaps behind are written at once.
+// gather puts symbols that come in order together into long writes, which begin
+// and end at multiples of gatherSize. Those that fill gaps behind are written at
+// once.
 type gather struct {
 	write func(p []byte, r content.Range) error
 	read  func(p []byte, off int64) (int, error)
@@ -18,20 +19,23 @@ type gather struct {
 
 // put takes the bytes of r.
 func (g *gather) put(p []byte, r content.Range) error {
-	if r.Off < g.at || r.Len() > gatherSize {
-		return g.write(p, r)
-	}
-	if r.End > g.at+gatherSize {
-		if err := g.flush(); err != nil {
-			return err
+	for r.Len() > 0 {
+		if r.Off < g.at {
+			return g.write(p, r)
 		}
-		g.at = r.Off
+		if r.Off >= g.at+gatherSize {
+			if err := g.flush(); err != nil {
+				return err
+			}
+			g.at = r.Off - r.Off%gatherSize
+		}
+		if g.buf == nil {
+			g.buf = make([]byte, gatherSize)
+		}
+		n := copy(g.buf[r.Off-g.at:], p)
+		g.have.Add(content.Range{Off: r.Off, End: r.Off + int64(n)})
+		p, r.Off = p[n:], r.Off+int64(n)
 	}
-	if g.buf == nil {
-		g.buf = make([]byte, gatherSize)
-	}
-	copy(g.buf[r.Off-g.at:], p)
-	g.have.Add(r)
 	return nil
 }
 

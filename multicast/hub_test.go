@@ -1,7 +1,6 @@
 package multicast
 
 import (
-	"fmt"
 	"math/rand/v2"
 	"net"
 	"net/netip"
@@ -136,29 +135,24 @@ func (h *hub) deliver(p []byte, from, to netip.AddrPort) {
 	}
 }
 
-func (c *hubConn) receive(into []packet) (int, error) {
-	n := 0
-	put := func(p packet) {
-		if len(p.data) > cap(into[n].data) {
-			panic(fmt.Sprintf("packet of %d bytes for a buffer of %d", len(p.data), cap(into[n].data)))
-		}
-		into[n].data = append(into[n].data[:0], p.data...)
-		into[n].from = p.from
-		n++
-	}
+func (c *hubConn) room() int { return 8192 * 1400 }
+
+func (c *hubConn) receive(b *batch) error {
 	select {
 	case p := <-c.queue:
-		put(p)
+		b.packets = append(b.packets[:0], p)
 	case <-c.gone:
-		return 0, net.ErrClosed
+		return net.ErrClosed
 	}
-	for n < len(into) {
+	for len(b.packets) < b.limit {
 		select {
 		case p := <-c.queue:
-			put(p)
+			b.packets = append(b.packets, p)
 		default:
-			return n, nil
+			b.full = false
+			return nil
 		}
 	}
-	return n, nil
+	b.full = true
+	return nil
 }

@@ -55,30 +55,17 @@ type conn interface {
 	// send sends the packets. What the network does not take is lost, as on any
 	// network; the error says that the socket is closed.
 	send(packets [][]byte, to netip.AddrPort) error
-	// receive waits for packets and puts them into the buffers of into, each as
-	// long as its packet. It returns how many, or that the socket is closed.
-	receive(into []packet) (int, error)
+	// receive waits for packets and puts them into b, in place of those it had. It
+	// fails if the socket is closed.
+	receive(b *batch) error
+	// room is how many bytes of packets wait for receive, roughly.
+	room() int
 	// local is the address that the socket sends from.
 	local() netip.AddrPort
 	// dropped is how many packets the kernel dropped for want of buffer.
 	dropped() uint64
 	close() error
 }
-
-// packet is a datagram received. The capacity of data is the buffer's size.
-type packet struct {
-	data []byte
-	from netip.AddrPort
-}
-
-// batch is packets received together, in buffers that are used again.
-type batch struct {
-	packets []packet
-	n       int
-}
-
-// received gives the packets in the batch.
-func (b *batch) received() []packet { return b.packets[:b.n] }
 
 // pump reads a conn in a goroutine of its own, so that the kernel's buffer is
 // emptied while its owner works. It ends when the conn is closed.
@@ -88,24 +75,21 @@ type pump struct {
 	rest time.Duration
 }
 
-// restTime is how long a pump waits where much comes, so that it wakes for
-// several bursts at once. The kernel's buffer holds them.
+// restTime is how long a pump waits at most where much comes, so that it wakes
+// for several bursts at once. The kernel's buffer holds them: it may fill by a
+// quarter.
 const (
-	restTime    = 4 * time.Millisecond
+	restTime    = 16 * time.Millisecond
 	restPackets = 8
 )
 
-// startPump reads c into count batches of size packets each of at most length
-// bytes. It rests after it has read several packets, but not a full batch.
-func startPump(c conn, count, size, length int, rest time.Duration) *pump {
-	p := &pump{full: make(chan *batch, count), free: make(chan *batch, count), rest: rest}
-	for range count {
-		b := &batch{packets: make([]packet, size)}
-		buf := make([]byte, size*length)
-		for i := range b.packets {
-			b.packets[i].data = buf[i*length : (i+1)*length : (i+1)*length]
-		}
-		p.free <- b
+// startPump reads c into batches of at most limit packets or bursts. It rests
+// for up to a time after it has read several packets, but not a full batch.
+func startPump(c conn, limit int, rest time.Duration) *pump {
+	const batches = 2 // one is filled while the other is emptied
+	p := &pump{full: make(chan *batch, batches), free: make(chan *batch, batches), rest: rest}
+	for range batches {
+		p.free <- newBatch(limit)
 	}
 	go p.run(c)
 	return p
@@ -113,16 +97,19 @@ func startPump(c conn, count, size, length int, rest time.Duration) *pump {
 
 func (p *pump) run(c conn) {
 	defer close(p.full)
+	last := time.Now()
 	for b := range p.free {
-		n, err := c.receive(b.packets)
-		if err != nil {
+		if c.receive(b) != nil {
 			return
 		}
-		b.n = n
-		p.full <- b
-		if n >= restPackets && n < len(b.packets) {
-			time.Sleep(p.rest)
+		var rest time.Duration
+		if len(b.packets) >= restPackets && !b.full && p.rest > 0 {
+			now := time.Now()
+			quarter := float64(now.Sub(last)) * float64(c.room()/4) / float64(b.bytes())
+			rest, last = min(p.rest, time.Duration(quarter)), now
 		}
+		p.full <- b
+		time.Sleep(rest)
 	}
 }
 

@@ -94,7 +94,7 @@ func newReception(ctx context.Context, c *Catcher, n announce.Notice, sink conte
 	if err != nil {
 		return nil, err
 	}
-	if r.rx, err = c.join(ctx, n.Group, channel); err != nil {
+	if r.rx, err = c.join(ctx, n.Group, channel, true); err != nil {
 		return nil, err
 	}
 	if r.tx, err = c.net.transmit(iface, n.Group.Addr(), socketOptions{}); err != nil {
@@ -111,7 +111,7 @@ func newReception(ctx context.Context, c *Catcher, n announce.Notice, sink conte
 	}
 	r.answer = answerer{engine: r.engine, conn: r.tx, group: n.Group}
 	r.leave, r.cancel = context.WithCancelCause(context.Background())
-	r.pump = startPump(r.rx, 4, maxBatch, int(n.SegmentSize)+norm.PacketOverhead+64, restTime)
+	r.pump = startPump(r.rx, maxBatch, restTime)
 	return r, nil
 }
 
@@ -216,7 +216,7 @@ func (r *reception) loop(ctx context.Context, done func() bool) error {
 // take gives packets to the engine.
 func (r *reception) take(b *batch) {
 	now := time.Now()
-	for _, p := range b.received() {
+	for _, p := range b.packets {
 		r.engine.Handle(now, p.from, p.data)
 	}
 	if n := r.engine.Stats().Packets; n != r.packets {

@@ -124,16 +124,12 @@ func (s *session) shut() error {
 // listen hands over what agents send, until the socket is closed. More than the
 // session can take is lost; agents ask again.
 func (s *session) listen(c conn) {
-	into := make([]packet, 32)
-	for i := range into {
-		into[i].data = make([]byte, s.c.cfg.SegmentSize+norm.PacketOverhead+128)
-	}
+	b := newBatch(32)
 	for {
-		n, err := c.receive(into)
-		if err != nil {
+		if c.receive(b) != nil {
 			return
 		}
-		for _, p := range into[:n] {
+		for _, p := range b.packets {
 			select {
 			case s.feedback <- slices.Clone(p.data):
 			default:

@@ -87,11 +87,11 @@ type options interface {
 // socket is a conn of the kernel.
 type socket struct {
 	options
-	udp     *net.UDPConn
+	udp     net.PacketConn
 	out     []ipv4.Message
-	unread  unread
 	offload bool
-	bulk    bool
+	size    int // of the largest packet or burst that it can receive
+	held    int // of its receive buffer, in bytes
 	drops   atomic.Uint64
 }
 
@@ -101,9 +101,10 @@ func open(iface string, at netip.AddrPort, opt socketOptions) (*socket, *net.Int
 	if err != nil {
 		return nil, nil, fmt.Errorf("interface %s: %w", iface, err)
 	}
+	var held int
 	lc := net.ListenConfig{Control: func(_, _ string, raw syscall.RawConn) error {
 		var err error
-		return errors.Join(raw.Control(func(fd uintptr) { err = prepare(fd, opt.buffer, opt.bulk) }), err)
+		return errors.Join(raw.Control(func(fd uintptr) { held, err = prepare(fd, opt.buffer, opt.bulk) }), err)
 	}}
 	network := "udp4"
 	if at.Addr().Is6() {
@@ -113,8 +114,14 @@ func open(iface string, at netip.AddrPort, opt socketOptions) (*socket, *net.Int
 	if err != nil {
 		return nil, nil, fmt.Errorf("open socket on %s: %w", iface, err)
 	}
-	udp := pc.(*net.UDPConn)
-	s := &socket{udp: udp, offload: opt.offload && segments, bulk: opt.bulk && segments}
+	udp, err := unpolled(pc.(*net.UDPConn))
+	if err != nil {
+		return nil, nil, err
+	}
+	s := &socket{udp: udp, offload: opt.offload && segments, size: packetRoom, held: held}
+	if opt.bulk && segments {
+		s.size = burstRoom
+	}
 	if at.Addr().Is4() {
 		s.options = ipv4.NewPacketConn(udp)
 	} else {
@@ -200,6 +207,7 @@ func (s *socket) local() netip.AddrPort {
 }
 
 func (s *socket) dropped() uint64 { return s.drops.Load() }
+func (s *socket) room() int       { return s.held }
 func (s *socket) close() error    { return s.udp.Close() }
 
 func (s *socket) send(packets [][]byte, to netip.AddrPort) error {
@@ -248,29 +256,10 @@ func (s *socket) sendSegmented(packets [][]byte, to netip.AddrPort) (done bool, 
 	return true, nil
 }
 
-func (s *socket) receive(into []packet) (int, error) {
-	for s.unread.done() {
-		if err := s.read(len(into)); err != nil {
-			return 0, err
-		}
-	}
-	n := 0
-	for n < len(into) && !s.unread.done() {
-		data, from := s.unread.take()
-		into[n].data = into[n].data[:cap(into[n].data)]
-		into[n].data = into[n].data[:copy(into[n].data, data)]
-		into[n].from = from
-		n++
-	}
-	return n, nil
-}
-
-// read waits for up to most packets, or bursts of them, from the kernel.
-func (s *socket) read(most int) error {
-	u := &s.unread
-	u.grow(min(most, maxBatch), s.bulk)
-	for failed := 0; ; {
-		n, err := s.ReadBatch(u.messages, 0)
+func (s *socket) receive(b *batch) error {
+	b.packets = b.packets[:0]
+	for failed := 0; len(b.packets) == 0; {
+		n, err := s.ReadBatch(b.room(s.size), 0)
 		if err != nil || n <= 0 {
 			// It may be an ICMP error that somebody's host sent us.
 			if failed++; failed > 100 || errors.Is(err, net.ErrClosed) {
@@ -278,11 +267,11 @@ func (s *socket) read(most int) error {
 			}
 			continue
 		}
-		last := u.messages[n-1]
+		last := b.buffers[n-1]
 		if drops, ok := dropCount(last.OOB[:last.NN]); ok {
 			s.drops.Store(drops)
 		}
-		u.begin(n)
-		return nil
+		b.unpack(n)
 	}
+	return nil
 }

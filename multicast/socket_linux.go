@@ -22,10 +22,10 @@ const controlSize = 64
 // prepare sets what has to be set before a socket is bound: several agents may
 // share a group and port, the buffer is as large as the system lets it be, and
 // packets that do not fit into it are counted. In bulk, packets of a burst come
-// together (UDP_GRO), if the kernel can.
-func prepare(fd uintptr, buffer int, bulk bool) error {
+// together (UDP_GRO), if the kernel can. It gives the size that the buffer has.
+func prepare(fd uintptr, buffer int, bulk bool) (held int, err error) {
 	s := int(fd)
-	err := errors.Join(
+	err = errors.Join(
 		unix.SetsockoptInt(s, unix.SOL_SOCKET, unix.SO_REUSEADDR, 1),
 		unix.SetsockoptInt(s, unix.SOL_SOCKET, unix.SO_RXQ_OVFL, 1),
 	)
@@ -39,7 +39,8 @@ func prepare(fd uintptr, buffer int, bulk bool) error {
 	if buffer > 0 && unix.SetsockoptInt(s, unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, buffer) != nil {
 		err = errors.Join(err, unix.SetsockoptInt(s, unix.SOL_SOCKET, unix.SO_RCVBUF, buffer))
 	}
-	return err
+	held, e := unix.GetsockoptInt(s, unix.SOL_SOCKET, unix.SO_RCVBUF)
+	return held, errors.Join(err, e)
 }
 
 // nap sleeps as exactly as the kernel can, some 50 µs. A signal may end it early.

@@ -2,7 +2,10 @@
 
 package multicast
 
-import "time"
+import (
+	"net"
+	"time"
+)
 
 const (
 	bindsGroups = false
@@ -10,7 +13,11 @@ const (
 	controlSize = 0
 )
 
-func prepare(uintptr, int, bool) error { return nil }
+// prepare leaves a socket as it is; its buffer is at least so large.
+func prepare(uintptr, int, bool) (held int, err error) { return 32 << 10, nil }
+
+// unpolled leaves a socket as it is.
+func unpolled(udp *net.UDPConn) (net.PacketConn, error) { return udp, nil }
 
 func (kernel) nap(d time.Duration) { time.Sleep(d) }
 

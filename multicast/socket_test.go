@@ -2,6 +2,7 @@ package multicast
 
 import (
 	"context"
+	"errors"
 	"net"
 	"net/http/httptest"
 	"net/netip"
@@ -170,26 +171,53 @@ func TestKernelCountsDrops(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	into := make([]packet, sent)
-	for i := range into {
-		into[i].data = make([]byte, 1500)
-	}
-	got, err := rx.receive(into)
-	if err != nil {
+	b := newBatch(sent)
+	if err := rx.receive(b); err != nil {
 		t.Fatal(err)
 	}
+	got, from := len(b.packets), b.packets[0].from
 	// The count comes with a packet that arrives after the loss.
 	if err := tx.send([][]byte{make([]byte, 1000)}, group); err != nil {
 		t.Fatal(err)
 	}
-	more, err := rx.receive(into)
+	if err := rx.receive(b); err != nil {
+		t.Fatal(err)
+	}
+	if drops := rx.dropped(); int(drops)+got+len(b.packets) != sent+1 || drops == 0 {
+		t.Errorf("%d and %d of %d packets arrived, %d were counted as dropped", got, len(b.packets), sent+1, drops)
+	}
+	if from != tx.local() {
+		t.Errorf("a packet came from %s, was sent from %s", from, tx.local())
+	}
+}
+
+// TestClosedSocketWakesItsReader closes a socket while one goroutine waits for
+// packets and another one sends.
+func TestClosedSocketWakesItsReader(t *testing.T) {
+	group := netip.AddrPortFrom(netip.MustParseAddr("239.78.9.10"), freePort(t))
+	c, err := kernel{}.transmit(loopback(t), group.Addr(), socketOptions{})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if drops := rx.dropped(); int(drops)+got+more != sent+1 || drops == 0 {
-		t.Errorf("%d and %d of %d packets arrived, %d were counted as dropped", got, more, sent+1, drops)
+	ended := make(chan error, 2)
+	go func() { ended <- c.receive(newBatch(1)) }()
+	go func() {
+		for {
+			if err := c.send([][]byte{{1}}, group); err != nil {
+				ended <- err
+				return
+			}
+		}
+	}()
+	if err := c.close(); err != nil {
+		t.Error(err)
 	}
-	if from := into[0].from; from != tx.local() {
-		t.Errorf("a packet came from %s, was sent from %s", from, tx.local())
+	for range 2 {
+		if err := <-ended; !errors.Is(err, net.ErrClosed) {
+			t.Errorf("a closed socket says %v", err)
+		}
+	}
+	if err := c.close(); !errors.Is(err, net.ErrClosed) {
+		t.Errorf("closing it again says %v", err)
 	}
 }

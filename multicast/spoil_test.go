@@ -42,14 +42,14 @@ func spoil(ctx context.Context, host *hubHost, group netip.AddrPort) error {
 		return err
 	}
 	defer tx.close()
-	p := startPump(rx, 2, 8, 2048, 0)
+	p := startPump(rx, 8, 0)
 	defer p.stop(rx)
 	for seen := 0; ; {
 		select {
 		case <-ctx.Done():
 			return nil
 		case b := <-p.full:
-			for _, got := range b.received() {
+			for _, got := range b.packets {
 				const data = 2
 				if seen++; got.data[0]&15 != data || seen != 100 {
 					continue

@@ -73,7 +73,7 @@ func (r *FileReceiver) Run(ctx context.Context) (err error) {
 	if err := r.prepare(); err != nil {
 		return err
 	}
-	p := startPump(r.rx, 4, maxBatch, 8192+norm.PacketOverhead+64, restTime)
+	p := startPump(r.rx, maxBatch, restTime)
 	defer func() { err = errors.Join(err, p.stop(r.rx), r.answer.conn.close()) }()
 	return r.loop(ctx, p)
 }
@@ -157,7 +157,7 @@ func (r *FileReceiver) loop(ctx context.Context, p *pump) error {
 				return errors.New("the socket was closed")
 			}
 			now := time.Now()
-			for _, got := range b.received() {
+			for _, got := range b.packets {
 				r.engine.Handle(now, got.from, got.data)
 			}
 			p.free <- b

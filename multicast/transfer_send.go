@@ -73,7 +73,7 @@ func (s *FileSender) Run(ctx context.Context) (err error) {
 	if s.conn, err = s.net.transmit(s.cfg.Interface, s.cfg.Group.Addr(), opt); err != nil {
 		return err
 	}
-	direct := startPump(s.conn, 4, 32, s.cfg.SegmentSize+norm.PacketOverhead+128, 0)
+	direct := startPump(s.conn, 32, 0)
 	defer func() { err = errors.Join(err, direct.stop(s.conn)) }()
 	shared := &pump{}
 	if !sourceSpecific(s.cfg.Group.Addr()) {
@@ -81,7 +81,7 @@ func (s *FileSender) Run(ctx context.Context) (err error) {
 		if e != nil {
 			return e
 		}
-		shared = startPump(group, 4, 32, s.cfg.SegmentSize+norm.PacketOverhead+128, 0)
+		shared = startPump(group, 32, 0)
 		defer func() { err = errors.Join(err, shared.stop(group)) }()
 	}
 	defer func() { err = errors.Join(err, s.closeFiles()) }()
@@ -208,7 +208,7 @@ func (s *FileSender) hear(b *batch, from *pump, unicast bool) {
 		return
 	}
 	now := time.Now()
-	for _, p := range b.received() {
+	for _, p := range b.packets {
 		s.sender.Handle(now, p.data, unicast)
 	}
 	from.free <- b
