@@ -3,9 +3,14 @@ package cache
 import (
 	"errors"
 	"fmt"
+	"runtime"
+	"sync/atomic"
 	"time"
 
+	"golang.org/x/sync/errgroup"
+
 	"github.com/cistern-edge/cistern/cache/content"
+	"github.com/cistern-edge/cistern/cache/disk"
 )
 
 // keepFlushing makes a running fill durable from time to time. If the disk
@@ -49,25 +54,12 @@ func (f *Fill) flush() error {
 	if err := f.recorded(); err != nil {
 		return fmt.Errorf("flush %s: %w", f.title, err)
 	}
-	leaves := make(map[int64][]content.Hash, len(blocks))
-	for _, block := range blocks {
-		i := block.Off / content.BlockSize
-		f.mu.Lock()
-		leaves[i] = f.hashed[i]
-		f.mu.Unlock()
-		if leaves[i] != nil {
-			continue
-		}
-		var err error
-		if leaves[i], err = b.HashBlock(block); err != nil {
-			return fmt.Errorf("flush %s: %w", f.title, err)
-		}
+	leaves, err := f.syncAndHash(b, blocks)
+	if err != nil {
+		return fmt.Errorf("flush %s: %w", f.title, err)
 	}
-	if err := b.Sync(); err != nil {
-		return fmt.Errorf("flush %s: %w", f.title, f.volume().refused(err))
-	}
-	for i, hashes := range leaves {
-		if err := b.PutSlot(i, hashes); err != nil {
+	for n, block := range blocks {
+		if err := b.PutSlot(block.Off/content.BlockSize, leaves[n]); err != nil {
 			return fmt.Errorf("flush %s: %w", f.title, f.volume().refused(err))
 		}
 	}
@@ -85,6 +77,36 @@ func (f *Fill) flush() error {
 	close(f.flushed)
 	f.flushed = make(chan struct{})
 	return nil
+}
+
+// syncAndHash syncs the body and meanwhile hashes, on all processors, the blocks
+// that were not hashed when they came.
+func (f *Fill) syncAndHash(b *disk.Blob, blocks []content.Range) ([][]content.Hash, error) {
+	leaves := make([][]content.Hash, len(blocks))
+	f.mu.Lock()
+	for n, block := range blocks {
+		leaves[n] = f.hashed[block.Off/content.BlockSize]
+	}
+	f.mu.Unlock()
+	var work errgroup.Group
+	work.Go(func() error {
+		if err := b.Sync(); err != nil {
+			return f.volume().refused(err)
+		}
+		return nil
+	})
+	var next atomic.Int64
+	for range runtime.GOMAXPROCS(0) {
+		work.Go(func() (err error) {
+			for n := next.Add(1) - 1; n < int64(len(blocks)) && err == nil; n = next.Add(1) - 1 {
+				if leaves[n] == nil {
+					leaves[n], err = b.HashBlock(blocks[n])
+				}
+			}
+			return err
+		})
+	}
+	return leaves, work.Wait()
 }
 
 // undurable lists the blocks that are whole and readable, but not durable.
