@@ -33,7 +33,7 @@ func profileOf(small bool) profile {
 	if small {
 		return profile{memTable: 2 << 20, chunk: 96 << 10, ops: 1000}
 	}
-	return profile{memTable: 8 << 20, chunk: 768 << 10, ops: 6000}
+	return profile{memTable: 4 << 20, chunk: 384 << 10, ops: 3000}
 }
 
 // need is how much free space Badger can take, merging aside, between one look at

@@ -96,6 +96,7 @@ type Index struct {
 	room     *room
 	engine   *engine // everybody's for reading, as long as nobody shut it
 	walFiles string  // Badger's write-ahead logs when the directory was last synced
+	resident int64   // bytes of files in memory when the tables were last given up
 
 	mu       sync.RWMutex  // guards all below
 	pending  *batch        // set, and not yet being written

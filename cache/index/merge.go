@@ -59,6 +59,9 @@ func (x *Index) merge() {
 		before, err = x.engine.fingerprint(version, seed)
 	}
 	if err == nil {
+		x.mu.Lock()
+		x.dropPages()
+		x.mu.Unlock()
 		err = x.engine.flatten(version)
 	}
 	if err == nil {

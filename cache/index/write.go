@@ -177,6 +177,7 @@ func (x *Index) run() {
 				x.turn()
 				looked = time.Now()
 			}
+			x.trimPages()
 		case <-guard.C:
 			x.guard()
 		}
