@@ -8,9 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"slices"
 	"strings"
-	"time"
 	"unicode/utf8"
 
 	"github.com/cistern-edge/cistern/cache/content"
@@ -32,26 +30,6 @@ const (
 	settingPrefix  = 'm'
 )
 
-// record is what the index keeps of an object for people and for merges. One
-// that was read or saved is never changed: clone it first.
-type record struct {
-	ID       content.ID       `json:"id,omitzero"`
-	Promised content.ID       `json:"promised,omitzero"`
-	Title    string           `json:"title"`
-	Vouched  string           `json:"vouched,omitempty"` // by whom
-	Created  time.Time        `json:"created"`
-	Names    []string         `json:"names,omitempty"`
-	From     map[string]int64 `json:"from,omitempty"`
-	Served   map[string]int64 `json:"served,omitempty"`
-	Parts    []Part           `json:"parts,omitempty"`
-}
-
-// Part is a range of an object and the Source that brought it.
-type Part struct {
-	content.Range
-	Source string `json:"source"`
-}
-
 // An object's names are bounded in number and, together, in bytes: the oldest go
 // when one more comes. A name and what is kept with it are bounded too.
 const (
@@ -71,8 +49,6 @@ func checkName(called string, meta []byte) error {
 		return fmt.Errorf("%d bytes to be kept with the name; %d is the most", len(meta), maxMeta)
 	case !utf8.ValidString(called):
 		return fmt.Errorf("name %q is not UTF-8", clip(called, 100))
-	case len(encode(name{Name: called, Meta: meta})) > index.MaxValue-100:
-		return fmt.Errorf("name of %d bytes, with %d, takes too much room", len(called), len(meta))
 	}
 	return nil
 }
@@ -83,13 +59,6 @@ func clip(text string, max int) string {
 		text = text[:max]
 	}
 	return strings.ToValidUTF8(text, "\uFFFD")
-}
-
-// name is what a name stands for.
-type name struct {
-	Num  uint64 `json:"num"`
-	Name string `json:"name"`
-	Meta []byte `json:"meta,omitempty"`
 }
 
 func numKey(prefix byte, num uint64) []byte {
@@ -118,6 +87,13 @@ type books struct {
 	names   *ram[string, *name]
 }
 
+// What a record and a name take in memory beside their text, in bytes, about: the
+// item of the cache, and a record's lists and maps.
+const (
+	recordWeight = 800
+	nameWeight   = 300
+)
+
 // record reads the record of an object; nil if it has none.
 func (b *books) record(num uint64) *record {
 	r0, gen, ok := b.records.get(num)
@@ -125,12 +101,15 @@ func (b *books) record(num uint64) *record {
 		return r0
 	}
 	value, err := b.index.Get(numKey(recordPrefix, num))
-	var r record
-	if err != nil || json.Unmarshal(value, &r) != nil {
+	if err != nil {
 		return nil
 	}
-	b.records.offer(num, &r, int64(len(value))+200, gen)
-	return &r
+	r, err := decodeRecord(value)
+	if err != nil {
+		return nil
+	}
+	b.records.offer(num, r, int64(len(value))+recordWeight, gen)
+	return r
 }
 
 // named reads what a name stands for; nil if it stands for nothing.
@@ -140,12 +119,15 @@ func (b *books) named(called string) *name {
 		return n0
 	}
 	value, err := b.index.Get(nameKey(called))
-	var n name
-	if err != nil || json.Unmarshal(value, &n) != nil || n.Name != called {
+	if err != nil {
 		return nil
 	}
-	b.names.offer(called, &n, int64(len(value))+200, gen)
-	return &n
+	n, err := decodeName(value)
+	if err != nil || n.Name != called {
+		return nil
+	}
+	b.names.offer(called, n, int64(len(value))+nameWeight, gen)
+	return n
 }
 
 // identified finds the object that has an identity.
@@ -232,20 +214,20 @@ func (ed *edit) drop(key []byte) { ed.ops = append(ed.ops, index.Op{Key: key, De
 func (ed *edit) entry(e *entry) { ed.set(numKey(entryPrefix, e.num()), e.encode()) }
 
 func (ed *edit) record(num uint64, r *record) {
-	value := encode(r)
+	value := r.encode()
 	if len(value) > index.MaxValue { // what is only for people goes first
 		r = r.clone()
 		r.Parts, r.From, r.Served = nil, nil, nil
-		value = encode(r)
+		value = r.encode()
 	}
 	ed.set(numKey(recordPrefix, num), value)
-	ed.after = append(ed.after, func() { ed.books.records.put(num, r, int64(len(value))+200) })
+	ed.after = append(ed.after, func() { ed.books.records.put(num, r, int64(len(value))+recordWeight) })
 }
 
 func (ed *edit) name(n *name) {
-	value := encode(n)
+	value := n.encode()
 	ed.set(nameKey(n.Name), value)
-	ed.after = append(ed.after, func() { ed.books.names.put(n.Name, n, int64(len(value))+200) })
+	ed.after = append(ed.after, func() { ed.books.names.put(n.Name, n, int64(len(value))+nameWeight) })
 }
 
 func (ed *edit) dropName(called string) {
@@ -327,44 +309,9 @@ func (b *books) scan(prefix byte, use func(key, value []byte) bool) error {
 // eachName goes through the names of all objects.
 func (b *books) eachName(use func(n name)) error {
 	return b.scan(namePrefix, func(_, value []byte) bool {
-		var n name
-		if json.Unmarshal(value, &n) == nil {
-			use(n)
+		if n, err := decodeName(value); err == nil {
+			use(*n)
 		}
 		return true
 	})
-}
-
-// clone gives a record that may be changed.
-func (r *record) clone() *record {
-	c := *r
-	c.Names = slices.Clone(r.Names)
-	c.From, c.Served = cloneCounts(r.From), cloneCounts(r.Served)
-	c.Parts = slices.Clone(r.Parts)
-	return &c
-}
-
-func cloneCounts(m map[string]int64) map[string]int64 {
-	c := make(map[string]int64, len(m)+1)
-	for k, v := range m {
-		c[k] = v
-	}
-	return c
-}
-
-// add notes one more name, and returns those that it pushes out.
-func (r *record) add(called string) (pushed []string) {
-	if slices.Contains(r.Names, called) {
-		return nil
-	}
-	r.Names = append(r.Names, called)
-	bytes := 0
-	for _, n := range r.Names {
-		bytes += len(encode(n))
-	}
-	for len(r.Names) > maxNames || bytes > maxNameBytes {
-		bytes -= len(encode(r.Names[0]))
-		pushed, r.Names = append(pushed, r.Names[0]), r.Names[1:]
-	}
-	return pushed
 }

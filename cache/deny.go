@@ -3,7 +3,6 @@ package cache
 import (
 	"context"
 	"crypto/sha256"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
@@ -113,8 +112,8 @@ func (s *Store) enforcePending() {
 func (s *Store) having(id string) []uint64 {
 	var nums []uint64
 	err := s.books.scan(recordPrefix, func(key, value []byte) bool {
-		var r record
-		if json.Unmarshal(value, &r) == nil && (r.ID.String() == id || r.Promised.String() == id) {
+		r, err := decodeRecord(value)
+		if err == nil && (r.ID.String() == id || r.Promised.String() == id) {
 			nums = append(nums, numOf(key))
 		}
 		return true
