@@ -41,9 +41,10 @@ func (s *Server) local(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// explicit answers /get/<scheme>/<host>/<path>[?query] and its ?torrent.
+// explicit answers /get/<scheme>/<host>/<path>[?query], its ?torrent and its
+// metalink.
 func (s *Server) explicit(w http.ResponseWriter, r *http.Request) {
-	query, torrent := cutTorrent(r.URL.RawQuery)
+	query, form := cutForm(r.URL.RawQuery)
 	target, err := parseGet(r.URL.EscapedPath(), query)
 	if err != nil {
 		s.fail(w, r, &fault{status: http.StatusBadRequest, why: err.Error()})
@@ -55,22 +56,41 @@ func (s *Server) explicit(w http.ResponseWriter, r *http.Request) {
 	for _, name := range []string{"Cookie", "Authorization", "Proxy-Authorization", "Referer", "Origin"} {
 		out.Header.Del(name)
 	}
-	if torrent {
+	switch {
+	case form == formTorrent:
 		s.torrentOf(w, out)
-		return
+	case form == formMetalink:
+		s.metalinkOf(w, out)
+	case s.suffixed(out):
+		out.URL.Path, out.URL.RawPath = cutMeta4(out.URL.Path), cutMeta4(out.URL.RawPath)
+		s.metalinkOf(w, out)
+	case s.negotiate(w, out):
+	default:
+		s.get(w, out, func(h http.Header, info cache.Info) {
+			s.sandbox(h, info, path.Base(target.Path))
+			s.describe(r, h, info, path.Base(target.Path))
+			relocate(h, target)
+		})
 	}
-	s.get(w, out, func(h http.Header, info cache.Info) {
-		s.sandbox(h, info, path.Base(target.Path))
-		relocate(h, target)
-	})
 }
 
-// cutTorrent takes a last parameter "torrent" without a value off a query.
-func cutTorrent(query string) (rest string, torrent bool) {
-	if query == "torrent" {
-		return "", true
+// The forms of an object beside its bytes.
+const (
+	formTorrent  = "torrent"
+	formMetalink = "meta4"
+)
+
+// cutForm takes a last parameter that names a form, without a value, off a query.
+func cutForm(query string) (rest, form string) {
+	for _, form := range []string{formTorrent, formMetalink} {
+		if query == form {
+			return "", form
+		}
+		if rest, ok := strings.CutSuffix(query, "&"+form); ok {
+			return rest, form
+		}
 	}
-	return strings.CutSuffix(query, "&torrent")
+	return query, ""
 }
 
 // parseGet reads the escaped path of /get/<scheme>/<host>/<path> and gives the
@@ -171,9 +191,10 @@ func safeName(name string, info cache.Info) string {
 	return name
 }
 
-// object answers /o/<id> and /o/btih:<infohash>/<path>, and their ?torrent.
+// object answers /o/<id> and /o/btih:<infohash>/<path>, their ?torrent and their
+// metalinks.
 func (s *Server) object(w http.ResponseWriter, r *http.Request) {
-	id, name, err := parseObject(r.URL.EscapedPath())
+	id, name, meta4, err := s.parseObjectForm(r.URL.EscapedPath())
 	if err != nil {
 		s.fail(w, r, &fault{status: http.StatusBadRequest, why: err.Error()})
 		return
@@ -195,8 +216,12 @@ func (s *Server) object(w http.ResponseWriter, r *http.Request) {
 	if title == "" && name != "" {
 		title = path.Base(name)
 	}
-	if params.Has("torrent") {
+	switch {
+	case params.Has(formTorrent):
 		s.torrent(w, r, f.info, title)
+		return
+	case meta4 || params.Has(formMetalink):
+		s.metalink(w, r, f.info, title, "")
 		return
 	}
 	a := &answer{found: f, status: httpcache.CacheStatus{Hit: true}}
@@ -206,6 +231,7 @@ func (s *Server) object(w http.ResponseWriter, r *http.Request) {
 	err = s.sendFound(w, r, a, func(h http.Header, info cache.Info) {
 		h.Del("Age")
 		s.sandbox(h, info, title)
+		s.describe(r, h, info, title)
 	})
 	if err != nil {
 		s.fail(w, r, &fault{status: http.StatusServiceUnavailable, why: "the object is not whole and nothing brings the rest: " + err.Error(), retry: 5 * time.Second})

@@ -198,6 +198,7 @@ func (s *Server) sendFound(w http.ResponseWriter, r *http.Request, a *answer, ed
 	p.finish()
 	maps.Copy(h, p.head)
 	maps.Copy(h, a.own)
+	s.addDigests(h, r, p.status, f.info)
 	httpcache.AddVia(h, "HTTP/1.1", s.cfg.Name)
 	a.status.AppendTo(h)
 	if edit != nil {
@@ -342,8 +343,7 @@ func span(r httpcache.Range) content.Range {
 	return content.Range{Off: r.Start, End: r.Start + r.Length}
 }
 
-// A client that takes less than stride bytes in stall is let go: what it holds
-// would never be free.
+// A client that takes less than stride bytes in stall holds room and is let go.
 const (
 	stall  = 5 * time.Minute
 	stride = 4 << 20

@@ -75,6 +75,9 @@ type Config struct {
 	// that is answered; "" means none. It is moved to a second one, with .1 behind
 	// its name, at 64 MiB.
 	AccessLog string
+	// DigestDir is where the SHA-256 of objects and of their pieces are kept once
+	// they were computed; "" means in memory, the last few.
+	DigestDir string
 	// Vouched says who vouches for what upstream promises by identity, for
 	// `explain`: "the box at …" on an agent.
 	Vouched string

@@ -15,6 +15,7 @@ import (
 	"golang.org/x/sync/singleflight"
 
 	"github.com/cistern-edge/cistern/cache"
+	"github.com/cistern-edge/cistern/cache/digest"
 	"github.com/cistern-edge/cistern/cache/httpcache"
 )
 
@@ -25,6 +26,7 @@ type Server struct {
 	store    *cache.Store
 	up       Upstream
 	torrents Torrents
+	digests  *digest.Book
 	clients  []netip.Prefix
 	count    counters
 	access   *accessLog      // nil: none
@@ -59,6 +61,7 @@ func newServer(cfg Config, log *slog.Logger, store *cache.Store, up Upstream, to
 		cfg: cfg, log: log, store: store, up: up, torrents: torrents,
 		flights: map[string]*flight{}, passing: map[string]mark{}, tunnels: map[net.Conn]struct{}{},
 	}
+	s.digests = digest.New(cfg.DigestDir, func(num uint64) (digest.Body, error) { return store.Read(num) }, log)
 	s.count.clients = map[netip.Addr]*ClientStats{}
 	s.readies.byTarget = map[string]*ready{}
 	s.scratch.New = func() any { return new(scratch) }
@@ -91,6 +94,7 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 	plain.DisableGeneralOptionsHandler = true
 	servers := []*http.Server{plain}
 	failed := make(chan error, 3)
+	s.tasks.Go(func() { _ = s.digests.Run(s.life) }) // ends with life, and never fails
 	s.tasks.Go(func() { failed <- door.run() })
 	s.tasks.Go(func() { failed <- plain.Serve(door.plain) })
 	if s.cfg.Secure != nil {

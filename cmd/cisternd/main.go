@@ -165,7 +165,7 @@ func (c *runCommand) Run(ctx context.Context) error {
 	}
 
 	// The HTTP outlet, which also carries the desk.
-	server, err := proxy.New(proxyConfig(cfg.Proxy, dialer, desk, certificate), log, store, mirrors, torrents)
+	server, err := proxy.New(proxyConfig(cfg.Proxy, cfg.Store.Dir, dialer, desk, certificate), log, store, mirrors, torrents)
 	if err != nil {
 		return err
 	}

@@ -23,10 +23,11 @@ import (
 
 // This file hands each part its section of the configuration.
 
-func proxyConfig(cfg config.Proxy, dialer *origin.Dialer, desk http.Handler, certificate tls.Certificate) proxy.Config {
+func proxyConfig(cfg config.Proxy, dir string, dialer *origin.Dialer, desk http.Handler, certificate tls.Certificate) proxy.Config {
 	out := proxy.Config{
 		Listen: cfg.Listen, Address: cfg.Advertise, Names: cfg.Names, Dial: dialer.DialContext, Secure: desk,
 		AccessLog: cfg.AccessLog,
+		DigestDir: filepath.Join(dir, "digests"),
 		TLS:       &tls.Config{Certificates: []tls.Certificate{certificate}, MinVersion: tls.VersionTLS13},
 	}
 	for _, p := range cfg.Clients {
