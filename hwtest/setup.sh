@@ -5,7 +5,7 @@
 set -euo pipefail
 
 declare -A need=(
-  [gcc]=gcc [curl]=curl [aria2c]=aria2 [opentracker]=opentracker
+  [gcc]=gcc [curl]=curl [aria2c]=aria2 [wget2]=wget2 [opentracker]=opentracker
   [apt-ftparchive]=apt-utils [dpkg-deb]=dpkg [gpg]=gnupg [chromium]=chromium
   [node]=nodejs [npm]=npm [g++]=g++ [uftp]=uftp [udp-sender]=udpcast [tshark]=tshark
   [nginx]=nginx-light

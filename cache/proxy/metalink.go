@@ -89,8 +89,9 @@ func (s *Server) metalinkOf(w http.ResponseWriter, r *http.Request) {
 	s.metalink(w, r, info, path.Base(r.URL.Path), q.key)
 }
 
-// metalink answers with the metalink of an object; asked is the URL that it was
-// asked for by, if any.
+// metalink answers with the metalink of an object. asked is the URL that it was
+// asked for by: then the metalink names that and others as mirrors. Without, it
+// names the box alone.
 func (s *Server) metalink(w http.ResponseWriter, r *http.Request, info cache.Info, name, asked string) {
 	switch {
 	case !info.Public:
@@ -150,11 +151,14 @@ func (s *Server) sendMetalink(w http.ResponseWriter, r *http.Request, info cache
 
 // mirrors are the addresses outside that a public object came by, that under
 // which it was asked for first. A query may be somebody's own secret: only
-// whoever asked with it sees it.
+// whoever asked with it sees it. Clients fetch from all mirrors at once, whatever
+// their priority, past the box: so only those hear of them who ask for a metalink
+// by the address outside, not all that could not help being given one.
 func mirrors(info cache.Info, asked string) (list []string) {
-	if asked != "" {
-		list = append(list, asked)
+	if asked == "" {
+		return nil
 	}
+	list = append(list, asked)
 	for _, name := range info.Names {
 		key, _, _ := strings.Cut(name, "\n")
 		u, err := url.Parse(key)
@@ -213,7 +217,7 @@ func (s *Server) negotiate(w http.ResponseWriter, r *http.Request) bool {
 	s.tally(r, &answer{status: httpcache.CacheStatus{Hit: true}})
 	name := safeName(path.Base(r.URL.Path), f.info)
 	if takes {
-		s.sendMetalink(w, r, f.info, name, q.key, sums)
+		s.sendMetalink(w, r, f.info, name, "", sums)
 		return true
 	}
 	h := w.Header()
