@@ -87,3 +87,11 @@ func wantsReprDigest(h http.Header) (takes, asks bool) {
 	weight, _ := item.Value.(int64)
 	return weight > 0, weight > 0
 }
+
+// leafDigests adds the same to a prepared answer that brings a whole body, if
+// that is one leaf: then its digest is the object's identity, and known.
+func leafDigests(h http.Header, body []byte) {
+	if len(body) > 0 && len(body) <= content.LeafSize {
+		setDigests(h, content.LeafHash(body), h.Get("Digest") == "", h.Get("Repr-Digest") == "")
+	}
+}

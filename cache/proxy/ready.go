@@ -121,6 +121,7 @@ func (s *Server) prepare(target, key string, hit cache.Hit, now time.Time) *read
 	}
 	p := plan{head: httpcache.ResponseHeader(resp, 0), status: http.StatusOK, size: int64(len(hit.Body))}
 	p.finish()
+	leafDigests(p.head, hit.Body)
 	httpcache.AddVia(p.head, "HTTP/1.1", s.cfg.Name)
 	p.head.Del("Age")
 	var head bytes.Buffer
