@@ -59,6 +59,7 @@ type outcome struct {
 	Sender    float64 `json:"sender_cpu_s_per_gb"`
 	Receiver  float64 `json:"receiver_cpu_s_per_gb"`
 	Tail      float64 `json:"tail_s"` // after the first pass; only cistern says it
+	GRTT      float64 `json:"grtt_s"` // at the end; likewise
 }
 
 func (c cast) exchange() exchange {
@@ -176,7 +177,7 @@ func (c cast) run(t *testing.T, row string) outcome {
 	out := outcome{Program: c.name, Row: row, Mbit: c.mbit, Receivers: c.receivers, Seconds: time.Since(began).Seconds()}
 	size := float64(fileSize(t, c.file))
 	out.Wire = float64(c.lan.sentBytes(t)-before) / size
-	out.Tail = tail(sender)
+	out.Tail, out.GRTT = tail(sender)
 	for _, p := range receivers {
 		c.finish(p)
 		out.Receiver += cpu(p) / float64(c.receivers) / size * 1e9
@@ -188,8 +189,8 @@ func (c cast) run(t *testing.T, row string) outcome {
 			out.Whole++
 		}
 	}
-	t.Logf("%-34s %-16s %3d Mbit/s: %2d of %2d whole, wire %.4f, %.2f s (tail %.2f), CPU-s/GB %.1f and %.1f, sender: %v",
-		row, c.name, c.mbit, out.Whole, c.receivers, out.Wire, out.Seconds, out.Tail, out.Sender, out.Receiver, failed)
+	t.Logf("%-34s %-16s %3d Mbit/s: %2d of %2d whole, wire %.4f, %.2f s (tail %.2f, GRTT %.3f), CPU-s/GB %.1f and %.1f, sender: %v",
+		row, c.name, c.mbit, out.Whole, c.receivers, out.Wire, out.Seconds, out.Tail, out.GRTT, out.Sender, out.Receiver, failed)
 	return out
 }
 
@@ -233,17 +234,17 @@ func digest(t *testing.T, name string) string {
 	return sum
 }
 
-// tail is what cistern says of the time after the first pass.
-func tail(p *lab.Process) float64 {
+// tail is what cistern says of the time after the first pass, and of the GRTT.
+func tail(p *lab.Process) (tail, grtt float64) {
 	said, err := os.ReadFile(p.OutputFile)
 	if err != nil {
-		return 0
+		return 0, 0
 	}
-	var st struct{ Tail float64 }
+	var st struct{ Tail, GRTT float64 }
 	if i := bytes.IndexByte(said, '{'); i >= 0 {
 		_ = json.NewDecoder(bytes.NewReader(said[i:])).Decode(&st) // others say no JSON
 	}
-	return st.Tail
+	return st.Tail, st.GRTT
 }
 
 // record appends outcomes, a line of JSON each, to the file that

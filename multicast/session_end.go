@@ -29,7 +29,13 @@ func (s *session) handleEvents(now time.Time) {
 		case norm.NodeAcked:
 			s.mark(ev.Node, stateComplete)
 		case norm.NodeFailed:
-			s.mark(ev.Node, stateLeft)
+			// Twenty questions are over in half a second. An agent whose disk or host
+			// is busy may take longer; one that is gone is not waited for for ever.
+			if now.Sub(s.passed) < tailTime {
+				s.watermark()
+			} else {
+				s.mark(ev.Node, stateLeft)
+			}
 		case norm.Flushed:
 			if _, _, open, _ := s.count(); open == 0 && !s.passed.IsZero() {
 				s.close()

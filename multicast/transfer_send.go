@@ -347,7 +347,7 @@ func (s *FileSender) publish(now time.Time) {
 	f.Sent = min(int64(st.DataPackets)*int64(s.cfg.SegmentSize), f.Size)
 	f.Repair, f.Packets = int64(st.RepairBytes), st.Packets
 	f.Nacks, f.Acks = st.Nacks, st.Acks
-	f.Seconds = now.Sub(s.began).Seconds()
+	f.Seconds, f.GRTT = now.Sub(s.began).Seconds(), st.GRTT.Seconds()
 	if !s.passed.IsZero() {
 		f.Sent, f.Tail = f.Size, now.Sub(s.passed).Seconds()
 	}

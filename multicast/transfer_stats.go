@@ -26,6 +26,9 @@ type FileSenderStats struct {
 	// Seconds since the transfer began; Tail those after the first pass.
 	Seconds float64 `json:"seconds"`
 	Tail    float64 `json:"tail"`
+	// GRTT is the greatest round trip time of the group, in seconds: waits for
+	// feedback and for repairs are multiples of it.
+	GRTT float64 `json:"grtt"`
 }
 
 // SentFile is a file being sent.

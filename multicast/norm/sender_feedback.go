@@ -43,7 +43,9 @@ func (s *Sender) probeDue(time.Time) (time.Time, bool) { return s.probe.next, !s
 func (s *Sender) runProbe(now time.Time, b []byte) []byte {
 	p := &s.probe
 	if p.peak > 0 && p.peak < p.grtt {
-		p.grtt = max(p.grtt*9/10, p.peak)
+		// By half, not by the tenth of RFC 5740: there is but one probe a second, and
+		// each wait of a group is a multiple of the GRTT.
+		p.grtt = max(p.grtt/2, p.peak)
 		s.clampGRTT()
 	}
 	p.peak = 0
@@ -143,15 +145,29 @@ func (s *Sender) admit(now time.Time, f frame, h *Header, to NodeID, instance ui
 	return true
 }
 
+// steady notes a round trip time measured after a probe, and gives what of it
+// lasts: the lower one of it and the last one after an earlier probe. A host that
+// was busy for once must not slow a group down. r may be nil.
+func (r *ReceiverReport) steady(rtt time.Duration, probe uint16) time.Duration {
+	if r == nil {
+		return rtt
+	}
+	if r.probe != probe {
+		r.probe, r.before = probe, r.RTT
+	}
+	r.RTT = max(rtt, time.Microsecond)
+	if r.before > 0 {
+		return min(rtt, r.before)
+	}
+	return rtt
+}
+
 // measure takes the round trip time, loss and rate that feedback tells.
 func (s *Sender) measure(now time.Time, from NodeID, response Timestamp, ext Extensions) {
 	r := s.receivers[from]
 	if !response.zero() {
 		if rtt := timestamp(now).sub(response); rtt >= 0 && rtt <= s.cfg.GRTTMax {
-			s.sample(rtt)
-			if r != nil {
-				r.RTT = max(rtt, time.Microsecond)
-			}
+			s.sample(r.steady(rtt, s.probe.sequence))
 		}
 	}
 	if cc, ok := ext.CC(); ok && r != nil {

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"slices"
 	"testing"
 	"time"
@@ -295,5 +296,41 @@ func TestReportsOfReceivers(t *testing.T) {
 	sr := l.hosts[0].r.Senders()
 	if len(sr) != 1 || sr[0].Loss < 0.06 || sr[0].Loss > 0.14 || sr[0].Source != 1 || sr[0].Lost == 0 {
 		t.Errorf("sender %+v", sr)
+	}
+}
+
+// TestBusyHostDoesNotSlowTheGroup: a round trip time that is high once is that of
+// a host that had something else to do; one that lasts is believed, and forgotten
+// soon when it is over.
+func TestBusyHostDoesNotSlowTheGroup(t *testing.T) {
+	s, err := NewSender(SenderConfig{Node: 1, Rand: rand.NewPCG(1, 1)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.receivers[7], s.receivers[8] = &ReceiverReport{Node: 7}, &ReceiverReport{Node: 8}
+	now := time.Unix(1_000_000, 0)
+	for i, step := range []struct{ rtt, least, most int }{ // ms
+		{5, 20, 20}, // the first guess
+		{5, 10, 10},
+		{900, 10, 10}, // busy
+		{5, 10, 10},
+		{100, 10, 10}, // is it busy again?
+		{100, 70, 95}, // no
+		{100, 90, 100},
+		{5, 90, 100}, // what was before counts once more
+		{5, 45, 50},
+		{5, 20, 25},
+		{5, 10, 12},
+	} {
+		now = now.Add(time.Second)
+		s.runProbe(now, nil)
+		for id, rtt := range map[NodeID]int{7: step.rtt, 8: 5} {
+			for range 2 { // both packets of a NACK tell the same
+				s.measure(now, id, timestamp(now.Add(-time.Duration(rtt)*time.Millisecond)), nil)
+			}
+		}
+		if got := s.Stats().GRTT.Milliseconds(); got < int64(step.least) || got > int64(step.most) {
+			t.Errorf("step %d, %d ms: GRTT is %d ms, want %d to %d", i, step.rtt, got, step.least, step.most)
+		}
 	}
 }

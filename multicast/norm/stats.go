@@ -39,6 +39,9 @@ type ReceiverReport struct {
 	Rate float64
 	// RTT is the last round trip time measured, 0 if none was.
 	RTT time.Duration
+
+	probe  uint16        // the probe that RTT was measured after
+	before time.Duration // the RTT that was measured after an earlier one, 0 if none was
 }
 
 // ReceiverStats counts what a Receiver did since it was made.
