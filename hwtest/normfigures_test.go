@@ -76,12 +76,31 @@ func (row wireRow) run(t *testing.T, file string, programs []*caster) {
 		if out.Whole != out.Receivers {
 			t.Errorf("%s: %d of %d receivers have the file", p.name, out.Whole, out.Receivers)
 		}
-		bound := row.bound + leeway()
-		if !p.group.Addr().Is4() { // each packet has 20 bytes more
-			bound += 20.0 / 1400 * bound / 1.0529
-		}
-		figure(t, fmt.Sprintf("norm wire: %s, %s, %d MiB at %d Mbit/s", row.name, p.name, fileSize(t, file)>>20, row.mbit), out.Wire, bound, "files")
+		name := fmt.Sprintf("norm wire: %s, %s, %d MiB at %d Mbit/s", row.name, p.name, fileSize(t, file)>>20, row.mbit)
+		wireFigure(t, name, out.Wire, row.bound+leeway(), p.group.Addr().Is4())
 	}
+}
+
+// Ethernet frames of a full data packet, 1400 bytes of the file in each. The
+// bounds of the table leave room for those of IPv4.
+const (
+	frame4 = 14 + 20 + 8 + 20 + 1400
+	frame6 = 14 + 40 + 8 + 20 + 1400
+)
+
+// wireFigure is figure for bytes on the wire. With IPv6 headers alone may take
+// more than the bound has room for: that is short, but no fault as long as the
+// rest is as with IPv4.
+func wireFigure(t *testing.T, name string, wire, bound float64, ip4 bool) {
+	t.Helper()
+	if reach := bound * frame6 / frame4; !ip4 && wire > bound && wire <= reach {
+		t.Logf("figure: %s: %.4g files (bound %.4g): short; headers alone make %d/1400 = %.4f, so %.4g * %d/%d = %.4g is in reach",
+			name, wire, bound, frame6, frame6/1400., bound, frame6, frame4, reach)
+		return
+	} else if !ip4 && wire > bound {
+		bound = reach
+	}
+	figure(t, name, wire, bound, "files")
 }
 
 // timedFigure is figure for what the machine's other work changes: it is held to
