@@ -29,6 +29,7 @@ endif
 test: ## everything at reduced size: what CI runs
 	@hwtest/setup.sh
 	@$(MAKE) --no-print-directory lint unit stories
+	@hwtest/fuzz.sh multicast/norm
 
 lint: ## formatting, vet, staticcheck, code that nothing reaches
 	@hwtest/lint.sh

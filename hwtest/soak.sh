@@ -7,7 +7,7 @@ cd "$(dirname "$0")/.."
 export CISTERN_SOAK=1
 fail=0
 
-# part: package, pattern of its tests.
+# part: package, pattern of its tests, or fuzz for its fuzz targets.
 parts="
 run.origin       ./hwtest        TestSecondAnswerDoesNotTouchTheOrigin
 apt.install      ./hwtest        TestAptInstallsThroughTheBox
@@ -26,12 +26,14 @@ store.volume     ./hwtest        TestVolume
 norm.engine      ./multicast/norm Figures
 norm.libnorm     ./hwtest        TestNormWithLibnorm
 norm.wire.few    ./hwtest        TestNormWire/random/(1|8_receivers,_5)
-norm.wire.many   ./hwtest        TestNormWire/random/(32|8_receivers,_20)
+norm.wire.many   ./hwtest        TestNormWire/random/32
+norm.wire.lossy  ./hwtest        TestNormWire/random/8_receivers,_20
 norm.wire.b20    ./hwtest        TestNormWire/bursts/.*_20_Mbit
 norm.wire.b100   ./hwtest        TestNormWire/bursts/.*100
 norm.time        ./hwtest        TestNormTime
 norm.scale       ./hwtest        TestNormScale
 norm.cpu         ./hwtest        TestNormCPU
+norm.fuzz        ./multicast/norm fuzz
 "
 
 story() { # name of the part, package, pattern
@@ -39,6 +41,14 @@ story() { # name of the part, package, pattern
   out=$(go test -count=1 -timeout 9m -v "$2" -run "$3" 2>&1) || { fail=1; echo "$out" | grep -E '^\s*(---|.*_test.go)'; }
   echo "$out" | sed -n 's/.*figure: //p'
   echo "$out" | grep -qE '^ok' && echo "$1: ok" || echo "$1: short"
+}
+fuzz() { # name of the part, package
+  if FUZZTIME=140s hwtest/fuzz.sh "$2" | grep -vE '^fuzz: elapsed|^PASS'; then
+    echo "$1: ok"
+  else
+    fail=1
+    echo "$1: short"
+  fi
 }
 demo() {
   CGO_ENABLED=0 go build -trimpath -o bin/ ./hwtest/demo && bin/demo lan --size "${SIZE:-200MB}" --bin bin || fail=1
@@ -51,6 +61,7 @@ for part in ${*:-$(awk 'NF {print $1}' <<<"$parts") demo}; do
     echo "no such part: $part ($(awk 'NF {print $1}' <<<"$parts" | tr '\n' ' ')demo)"
     exit 2
   }
+  [ "$pattern" = fuzz ] && { fuzz "$part" "$package"; continue; }
   story "$part" "$package" "$pattern"
 done
 exit $fail
