@@ -45,6 +45,7 @@ type Fill struct {
 	started   bool
 	ending    bool // no further Source is asked
 	kept      bool // it goes on whoever leaves
+	sparse    bool // it brings what readers ask for, and not the rest
 	size      int64
 	mending   bool           // it brings again what was damaged
 	arrived   content.Ranges // accepted by a Source, not yet checked against the layer
@@ -59,6 +60,10 @@ type Fill struct {
 	claims    content.Ranges // of all Sources together
 	waiters   []*waiter
 	views     map[*view]struct{} // where readers are
+	trails    []trail            // where readers were that have left
+	stirred   chan struct{}      // closed and made anew when a reader of a fill on demand moves
+	rest      context.CancelFunc // makes the Sources of a fill on demand return
+	resting   context.Context    // is what it ends; nil as rest
 	brought   map[string]*content.Ranges
 	before    map[string]int64 // what Sources brought to earlier fills of the object
 	base      map[string]int64 // what is here of that
@@ -74,6 +79,7 @@ type Fill struct {
 
 // waiter is a reader that wants the byte at off.
 type waiter struct {
+	view  *view
 	off   int64
 	ready chan struct{}
 }
@@ -95,7 +101,7 @@ func newFill(s *Store, e *entry, r *record, b *disk.Blob, layer *content.Layer, 
 	f := &Fill{
 		store: s, num: e.num(), title: r.Title, disk: e.volume, body: newBody(b, e.size), layer: layer, size: e.size,
 		done: make(chan struct{}), wanted: make(chan struct{}, 1), full: make(chan struct{}, 1), flushed: make(chan struct{}),
-		more:    make(chan struct{}, 1),
+		more: make(chan struct{}, 1), stirred: make(chan struct{}),
 		arrived: slices.Clone(have), readable: slices.Clone(have), durable: have,
 		proving: map[int64]bool{}, hashed: map[int64][]content.Hash{}, views: map[*view]struct{}{},
 		brought: map[string]*content.Ranges{}, before: cloneCounts(r.From), final: e.num(),
@@ -129,7 +135,10 @@ func (f *Fill) Start(sources ...content.Source) bool {
 		return false
 	}
 	f.started = true
-	f.sources, f.given = sources, sources
+	f.sources, f.given = slices.Clone(sources), sources
+	if f.sparse && len(f.views) == 0 {
+		f.idle = time.AfterFunc(lull, f.doze)
+	}
 	f.store.fills.Go(f.run)
 	return true
 }
@@ -174,7 +183,7 @@ var errDecayed = errors.New("a part was damaged on disk")
 func (f *Fill) again() bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.sources, f.ending, f.failed = f.given, false, nil
+	f.sources, f.ending, f.failed = slices.Clone(f.given), false, nil
 	return f.ctx.Err() == nil
 }
 
@@ -203,6 +212,10 @@ func (f *Fill) drain() error {
 	for {
 		f.mu.Lock()
 		whole := f.isWhole()
+		var wanted, ended <-chan struct{} // Sources that run hear them themselves
+		if f.running == 0 {
+			wanted, ended = f.wanted, f.ctx.Done()
+		}
 		if f.running == 0 && (whole || len(f.sources) == 0 || f.ctx.Err() != nil) {
 			f.ending = true
 			f.mu.Unlock()
@@ -211,9 +224,10 @@ func (f *Fill) drain() error {
 		f.mu.Unlock()
 		select {
 		case <-f.more: // a Source has returned
-			if f.ctx.Err() == nil && !f.whole() {
-				f.next()
-			}
+			f.goOn()
+		case <-wanted:
+			f.goOn()
+		case <-ended:
 		case now := <-stall.C:
 			if here, waiting := f.progress(); here != last || !waiting {
 				last, since = here, now
@@ -235,6 +249,16 @@ func (f *Fill) drain() error {
 	return errors.Join(f.failed...)
 }
 
+// goOn asks the next Source if anything is wanted of it.
+func (f *Fill) goOn() {
+	f.mu.Lock()
+	due := f.ctx.Err() == nil && !f.isWhole() && f.isDue()
+	f.mu.Unlock()
+	if due {
+		f.next()
+	}
+}
+
 // next asks the next Source, if there is one.
 func (f *Fill) next() {
 	f.mu.Lock()
@@ -249,13 +273,19 @@ func (f *Fill) next() {
 // ask runs a Source beside those that run already; f.mu is held.
 func (f *Fill) ask(src content.Source) {
 	f.running++
+	if f.rest == nil {
+		f.resting, f.rest = context.WithCancel(f.ctx)
+	}
+	ctx := f.resting
 	f.taps.Go(func() {
 		t := &tap{Fill: f, name: src.Name()}
-		err := src.Fill(f.ctx, t)
+		err := src.Fill(ctx, t)
 		t.close()
 		f.mu.Lock()
 		f.running--
-		if err != nil && f.ctx.Err() == nil {
+		if t.idle && (err == nil || errors.Is(err, content.ErrNotHere)) || ctx.Err() != nil { // it may be asked again
+			f.sources = slices.Insert(f.sources, 0, src)
+		} else if err != nil && f.ctx.Err() == nil {
 			f.failed = append(f.failed, fmt.Errorf("%s: %w", src.Name(), err))
 			f.store.log.Info("source gave up", "object", f.num, "title", f.title, "source", src.Name(), "err", err)
 		}

@@ -22,6 +22,7 @@ func (f *Fill) enter(v *view) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.views[v] = struct{}{}
+	f.followed()
 	if f.idle != nil {
 		f.idle.Stop()
 		f.idle = nil
@@ -33,7 +34,12 @@ func (f *Fill) leave(v *view) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	delete(f.views, v)
+	f.leaveTrail(v)
 	if len(f.views) == 0 && !f.kept && !f.isDone() && f.idle == nil {
+		if f.sparse {
+			f.idle = time.AfterFunc(lull, f.doze)
+			return
+		}
 		f.idle = time.AfterFunc(unwantedAfter, f.judge)
 	}
 }
@@ -43,6 +49,7 @@ func (f *Fill) Keep() {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.kept = true
+	f.wantAll()
 }
 
 // Keep makes the fill of an object, if one runs, go on to the end whoever
@@ -62,7 +69,7 @@ func (f *Fill) judge() {
 	f.mu.Lock()
 	here := f.readable.Len()
 	left := int64(len(f.views)) == 0 && !f.kept && !f.isDone()
-	worth := f.size >= 0 && (f.size-here <= nearlyDone || here >= f.size/wellBegun)
+	worth := !f.sparse && f.size >= 0 && (f.size-here <= nearlyDone || here >= f.size/wellBegun)
 	idle := !f.started // whoever made it has left without starting it
 	f.mu.Unlock()
 	switch {
@@ -71,5 +78,7 @@ func (f *Fill) judge() {
 		f.store.spawn(func() { f.stop(errUnwanted) })
 	case !worth && !e.is(isPinned):
 		f.cancel(errUnwanted)
+	case e.is(isPinned):
+		f.Keep()
 	}
 }

@@ -15,6 +15,7 @@ type tap struct {
 	name string
 	shut bool           // guarded by Fill.writing
 	mine content.Ranges // what this Source has claimed; guarded by Fill.mu
+	idle bool           // nothing was wanted when it last asked; guarded by Fill.mu
 }
 
 // errLate answers a Source that has returned.
@@ -49,6 +50,7 @@ func (t *tap) Claim(at, max int64) (content.Range, bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	r, ok := t.pick(at, max)
+	t.idle = !ok && at < 0 && t.sparse
 	if ok {
 		t.mine.Add(r)
 	}
@@ -155,6 +157,9 @@ func (f *Fill) pick(at, max int64) (content.Range, bool) {
 	if at >= 0 {
 		return f.claim(at, max)
 	}
+	if f.sparse {
+		return f.pickDue(max)
+	}
 	for _, w := range f.waiters {
 		if r, ok := f.claim(w.off, max); ok {
 			return r, true
@@ -203,6 +208,10 @@ func (f *Fill) Wanted() <-chan struct{} { return f.wanted }
 // signalWanted tells the Source if a reader waits for bytes that nobody has
 // claimed; f.mu is held.
 func (f *Fill) signalWanted() {
+	if f.sparse {
+		f.signalDemand()
+		return
+	}
 	for _, w := range f.waiters {
 		if f.arrived.From(w.off) == w.off && f.claims.From(w.off) == w.off {
 			select {
@@ -252,7 +261,7 @@ func (f *Fill) accept(r content.Range, source string) error {
 	if len(fresh) == 0 {
 		return nil
 	}
-	defer f.throttle()
+	defer f.throttle(r.End)
 	if f.layer == nil {
 		f.settle()
 		f.mu.Lock()
@@ -336,18 +345,27 @@ func (f *Fill) wholeBlocks(first, last int64) (n int64) {
 	return n
 }
 
-// throttle holds a Source back while more waits to be made durable than a crash
-// may cost.
-func (f *Fill) throttle() {
+// throttle holds a Source that is at off back while more waits to be made
+// durable than a crash may cost, and where nobody will read so soon.
+func (f *Fill) throttle(off int64) {
 	for {
 		f.mu.Lock()
-		wait, flushed := f.unsynced >= 2*flushEvery, f.flushed
+		behind, far := f.unsynced >= 2*flushEvery, f.isFar(off)
+		flushed, stirred, resting := f.flushed, f.stirred, f.resting
 		f.mu.Unlock()
-		if !wait {
+		switch {
+		case behind:
+			stirred = nil
+		case !far:
 			return
+		default:
+			flushed = nil
 		}
 		select {
 		case <-flushed:
+		case <-stirred:
+		case <-resting.Done():
+			return
 		case <-f.ctx.Done():
 			return
 		}

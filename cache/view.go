@@ -12,6 +12,7 @@ import (
 type view struct {
 	pos   int64
 	ahead int64 // how far beyond pos bytes are wanted before others
+	end   int64 // where what it said it will read ends, ahead being beyond that; 0: it has not said
 }
 
 // Read-ahead begins at minAhead and doubles with each sequential wait.
@@ -29,12 +30,15 @@ func (f *Fill) wait(ctx context.Context, v *view, off int64) (int64, error) {
 			}
 		}
 		f.mu.Lock()
-		v.move(off)
+		if v.pos != off {
+			v.move(off)
+			f.followed()
+		}
 		end := f.believable(off)
 		size, ended, err := f.size, f.isDone(), f.err
 		var w *waiter
 		if end == off && !ended && off < blockEnd(size) {
-			w = &waiter{off: off, ready: make(chan struct{})}
+			w = &waiter{view: v, off: off, ready: make(chan struct{})}
 			f.waiters = append(f.waiters, w)
 			f.signalWanted()
 		}
@@ -79,7 +83,7 @@ func (f *Fill) believable(off int64) int64 {
 // move follows a reader: the read-ahead grows as long as it goes straight on.
 func (v *view) move(off int64) {
 	switch {
-	case off == v.pos:
+	case v.end > 0:
 	case off > v.pos && off <= v.pos+v.ahead:
 		v.ahead = min(2*v.ahead, maxAhead)
 	default:

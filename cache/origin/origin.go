@@ -124,8 +124,10 @@ func (m *Mirrors) Stats() Stats {
 // Open sends req, any method, and returns the head of the answer. req has an
 // absolute URL and no hop-by-hop fields; it is not changed. An answer to GET
 // comes with a Source for its body; ctx must live as long as the body is read.
-// Redirects are answers. The error wraps *RefusedError when the address is
-// closed.
+// Redirects are answers. A part that req asks for by Range comes as the part it
+// is, with the whole as its Object; its Source brings the rest too, if a strong
+// validator holds the parts together. The error wraps *RefusedError when the
+// address is closed.
 func (m *Mirrors) Open(ctx context.Context, req *http.Request) (*content.Offer, error) {
 	requested := time.Now()
 	resp, err := m.send(req.Clone(ctx))
@@ -133,6 +135,12 @@ func (m *Mirrors) Open(ctx context.Context, req *http.Request) (*content.Offer, 
 		return nil, err
 	}
 	head := httpcache.NewResponse(req, resp.StatusCode, resp.Header, requested, time.Now())
+	if whole, rng, size, err := httpcache.Whole(head); err == nil && req.Header.Get("Range") != "" {
+		m.ranges.Add(1)
+		offer := m.offer(req, whole, resp.Header, &part{body: resp.Body, rng: content.Range{Off: rng.Start, End: rng.Start + rng.Length}, size: size})
+		offer.Status = resp.StatusCode
+		return offer, nil
+	}
 	return m.offer(req, head, resp.Header, entire(resp)), nil
 }
 
@@ -146,17 +154,16 @@ func entire(resp *http.Response) *part {
 }
 
 // Resume goes on with the answer to req whose head was stored and of which the
-// bytes from off on are missing. An Offer with status 206 brings the rest of
-// that very representation, under the header of the whole; any other is a new
-// answer to req, as Open gives it, and what is here of the old one is to be
-// dropped.
-func (m *Mirrors) Resume(ctx context.Context, req *http.Request, stored *httpcache.Response, off int64) (*content.Offer, error) {
+// bytes of asked are missing, to the end where that is math.MaxInt64. An Offer
+// with status 206 brings them, of that very representation, under the header of
+// the whole; any other is a new answer to req, as Open gives it, and what is here
+// of the old one is to be dropped.
+func (m *Mirrors) Resume(ctx context.Context, req *http.Request, stored *httpcache.Response, asked content.Range) (*content.Offer, error) {
 	validator := httpcache.IfRange(stored)
-	if validator == "" || off == 0 {
+	if validator == "" || asked == (content.Range{End: math.MaxInt64}) {
 		return m.Open(ctx, req)
 	}
 	ask := req.Clone(ctx)
-	asked := content.Range{Off: off, End: math.MaxInt64}
 	ask.Header.Set("Range", rangeField(asked))
 	ask.Header.Set("If-Range", validator)
 	requested := time.Now()
@@ -209,9 +216,13 @@ func (m *Mirrors) offer(req *http.Request, head *httpcache.Response, h http.Head
 	if req.Method != http.MethodGet && req.Method != "" {
 		return o
 	}
+	req = req.Clone(req.Context())
+	for _, name := range []string{"Range", "If-Range", "If-None-Match", "If-Modified-Since"} { // of this answer, not of the next
+		req.Header.Del(name)
+	}
 	s := &source{
 		name: "origin " + req.URL.Hostname(), live: p, size: p.size, idle: m.cfg.IdleTimeout, workers: 1,
-		seeks:   head.Status == http.StatusPartialContent || strings.EqualFold(head.Header.Get("Accept-Ranges"), "bytes"),
+		seeks:   head.Status == http.StatusPartialContent || p.rng.Off > 0 || strings.EqualFold(head.Header.Get("Accept-Ranges"), "bytes"),
 		resumed: func() { m.resumed.Add(1) },
 	}
 	if (head.Status == http.StatusOK || head.Status == http.StatusPartialContent) && httpcache.IfRange(head) != "" {

@@ -17,6 +17,8 @@ const (
 	// step is how much a stream claims at a time, in bytes, and how near a
 	// stream must be to where readers wait for them to wait for it.
 	step = 4 << 20
+	// reach is how much of what it asks for a stream claims at the start.
+	reach = 16 << 20
 	// maxStreams is how many answers one object is read from at once.
 	maxStreams = 4
 	// maxFailures is how often in a row, without a byte between, a source is
@@ -28,7 +30,8 @@ const (
 // by ranges where it is cut or where readers wait.
 type source struct {
 	name string
-	// live is the answer that is open already; nil for none. It is used once.
+	// live is the answer that is open already; nil for none. The first Fill takes
+	// it.
 	live *part
 	// size of the object, or content.UnknownSize.
 	size int64
@@ -79,7 +82,7 @@ type result struct {
 	err error
 }
 
-// Fill implements content.Source. A source with an open answer fills once.
+// Fill implements content.Source.
 func (s *source) Fill(ctx context.Context, sink content.Sink) error {
 	ctx, cancel := context.WithCancel(ctx)
 	r := &run{
@@ -88,17 +91,22 @@ func (s *source) Fill(ctx context.Context, sink content.Sink) error {
 	}
 	defer r.tasks.Wait()
 	defer cancel()
-	if s.live != nil {
-		defer s.live.body.Close()
+	live := s.live
+	s.live = nil
+	if live != nil {
+		defer live.body.Close()
 	}
 	if s.size >= 0 && sink.Size() < 0 {
 		if err := sink.SetSize(s.size); err != nil {
 			return err
 		}
 	}
-	if s.live != nil {
-		at := s.live.rng.Off
-		r.start(&stream{part: s.live, pos: at, claim: content.Range{Off: at, End: at}})
+	if live != nil {
+		claim, _ := sink.Claim(live.rng.Off, min(step, live.rng.Len())) // before anybody else asks for it
+		if claim.Off = live.rng.Off; claim.Len() == 0 {
+			claim.End = claim.Off
+		}
+		r.start(&stream{part: live, pos: claim.Off, claim: claim})
 	}
 	return r.work()
 }
@@ -190,12 +198,31 @@ func (r *run) why() error {
 // missing first.
 func (r *run) startAnywhere() bool {
 	r.mu.Lock()
-	claim, ok := r.sink.Claim(-1, step)
+	st, ok := r.pick()
 	r.mu.Unlock()
 	if ok {
-		r.start(&stream{pos: claim.Off, claim: claim})
+		r.start(st)
 	}
 	return ok
+}
+
+// pick claims what is wanted most, for a stream that asks for all of it; r.mu is
+// held.
+func (r *run) pick() (*stream, bool) {
+	most := int64(math.MaxInt64)
+	if r.bounded {
+		most = step
+	}
+	claim, ok := r.sink.Claim(-1, most)
+	if !ok {
+		return nil, false
+	}
+	st := &stream{ask: claim, pos: claim.Off, claim: claim}
+	if claim.Len() > reach {
+		st.claim.End = claim.Off + reach
+		r.sink.Release(content.Range{Off: st.claim.End, End: claim.End})
+	}
+	return st, true
 }
 
 // seek starts a stream where readers wait, unless one will soon be there.
@@ -204,13 +231,13 @@ func (r *run) seek() {
 		return
 	}
 	r.mu.Lock()
-	claim, ok := r.sink.Claim(-1, step)
-	if ok && r.near(claim) {
+	st, ok := r.pick()
+	if ok && r.near(st.claim) {
 		ok = false
 	}
 	r.mu.Unlock()
 	if ok {
-		r.start(&stream{pos: claim.Off, claim: claim})
+		r.start(st)
 	}
 }
 
@@ -260,16 +287,6 @@ func (r *run) start(st *stream) {
 	})
 }
 
-// gap is the missing range that begins at off: what to ask a server for.
-func (r *run) gap(off int64) content.Range {
-	for _, m := range r.sink.Missing() {
-		if m.Off <= off && off < m.End {
-			return content.Range{Off: off, End: m.End}
-		}
-	}
-	return content.Range{Off: off, End: math.MaxInt64}
-}
-
 // Ranges is a Source that brings what a sink misses by HTTP ranges from one
 // address, four at a time. What it brings is only as good as the sink's proof:
 // it is for addresses that name an object by its identity, at the box.
@@ -294,7 +311,7 @@ func (m *Mirrors) Ranges(req *http.Request, stored *httpcache.Response) content.
 		stored = nil
 	}
 	return &source{
-		name: "origin " + req.URL.Hostname(), size: content.UnknownSize, idle: m.cfg.IdleTimeout, workers: 1,
+		name: "origin " + req.URL.Hostname(), size: content.UnknownSize, idle: m.cfg.IdleTimeout, workers: 1, seeks: stored != nil,
 		fetch: func(ctx context.Context, rng content.Range) (*part, error) {
 			m.ranges.Add(1)
 			return askPart(m.send, req.Clone(ctx), rng, stored)

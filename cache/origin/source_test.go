@@ -100,7 +100,7 @@ func TestResume(t *testing.T) {
 	}
 	offer.Body.Close()
 	stored := httpcache.NewResponse(get(t, s.URL), offer.Status, offer.Header, offer.Requested, offer.Received)
-	offer, err = m.Resume(t.Context(), get(t, s.URL), stored, 1<<20)
+	offer, err = m.Resume(t.Context(), get(t, s.URL), stored, content.Range{Off: 1 << 20, End: math.MaxInt64})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -115,7 +115,7 @@ func TestResume(t *testing.T) {
 	s.mu.Lock()
 	s.etag = `"two"`
 	s.mu.Unlock()
-	offer, err = m.Resume(t.Context(), get(t, s.URL), stored, 1<<20)
+	offer, err = m.Resume(t.Context(), get(t, s.URL), stored, content.Range{Off: 1 << 20, End: math.MaxInt64})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -234,4 +234,29 @@ func (s *wanting) Accept(r content.Range) error {
 	defer s.mu.Unlock()
 	s.have.Add(r)
 	return nil
+}
+
+// A part that is asked for is offered as such, and its source brings the rest by
+// further ranges when that is wanted.
+func TestOpenTakesAPart(t *testing.T) {
+	body := testBody(5 << 20)
+	s := newSite(t, body, nil)
+	req := get(t, s.URL)
+	req.Header.Set("Range", "bytes=2097152-3145727")
+	offer, err := newMirrors(t).Open(t.Context(), req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if offer.Status != http.StatusPartialContent || offer.Object.Size != int64(len(body)) || offer.Header.Get("Content-Range") != "bytes 2097152-3145727/5242880" {
+		t.Fatalf("%d, %+v, %v", offer.Status, offer.Object, offer.Header)
+	}
+	f, err := newStore(t).Create(cache.Spec{Object: offer.Object, Title: "x"}, "x", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	f.Start(offer.Sources...)
+	arrives(t, f, body)
+	if got := fmt.Sprint(s.ranges()); got != "[bytes=2097152-3145727 bytes=0-2097151 bytes=3145728-5242879]" {
+		t.Errorf("asked for %s", got)
+	}
 }

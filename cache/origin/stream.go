@@ -38,6 +38,7 @@ type part struct {
 // stream reads one answer into the sink.
 type stream struct {
 	part   *part // nil: still to be asked for
+	ask    content.Range
 	fetch  func(ctx context.Context, r content.Range) (*part, error)
 	goesOn bool // it takes the place of one that was cut
 
@@ -65,11 +66,7 @@ func (r *run) stream(st *stream) error {
 
 // open asks for the stream's range.
 func (r *run) open(st *stream) error {
-	want := st.claim
-	if !r.bounded {
-		want = r.gap(st.pos)
-	}
-	p, err := st.fetch(r.ctx, want)
+	p, err := st.fetch(r.ctx, st.ask)
 	if err != nil {
 		return err
 	}

@@ -77,7 +77,11 @@ func TestAnswers(t *testing.T) {
 			{"GET", "/a", []string{"Range: bytes=2-4"}, "206 2-4/10"},
 			{"GET", "/a", []string{"Range: bytes=2-4"}, "206 2-4/10"},
 			{"GET", "/a", []string{`If-None-Match: "e"`}, "304 fwd"},
-		}, 4},
+		}, 3},
+		"condition of what is not stored": {text("no-store", "ETag", `"e"`), []ask{
+			{"GET", "/a", []string{`If-None-Match: "e"`}, "304 no-store"},
+			{"GET", "/a", []string{`If-None-Match: "e"`}, "304 fwd=uri-miss; fwd-status=304"},
+		}, 2},
 		"vary": {func(w http.ResponseWriter, r *http.Request) {
 			w.Header().Set("Vary", "X-Kind")
 			text("max-age=60")(w, r)

@@ -24,8 +24,8 @@ type flight struct {
 	stored bool           // it came with a body that is being stored
 	offer  *content.Offer // the answer, if it cannot
 	why    string         // it cannot
+	whole  bool           // the whole of it might be
 	err    error          // no answer came
-	part   *found         // what is here of an answer that could not be completed
 }
 
 // abandon closes an answer that its leader does not want.
@@ -66,7 +66,7 @@ func (s *Server) join(q *query, f *found, v httpcache.Verdict, alone bool) (fl *
 	if !alone {
 		s.flights[key] = fl
 	}
-	mine := &query{req: q.req.Clone(s.life), key: q.key, hear: q.hear} // the client may leave
+	mine := &query{req: q.req.Clone(s.life), key: q.key, hear: q.hear, part: q.part} // the client may leave
 	mine.req.Body = nil
 	fly := func() {
 		s.fetch(mine, f, v, fl)
@@ -113,7 +113,7 @@ func (s *Server) land(q *query, key string, fl *flight, alone bool) {
 	case fl.found != nil && s.passing[q.key].denied == nil:
 		delete(s.passing, q.key)
 	case !alone && fl.offer != nil:
-		s.passFrom(q.key, mark{})
+		s.passFrom(q.key, mark{parts: fl.whole})
 	}
 	if !alone {
 		delete(s.flights, key)
@@ -125,6 +125,7 @@ func (s *Server) land(q *query, key string, fl *flight, alone bool) {
 type mark struct {
 	until  time.Time
 	full   bool  // for want of room, which showed in the middle: do not try again
+	parts  bool  // only parts of it cannot
 	denied error // its bytes were taken down
 }
 
@@ -153,7 +154,15 @@ func (s *Server) isPassing(key string) (passing, full bool) {
 		delete(s.passing, key)
 		return false, false
 	}
-	return ok, m.full
+	return ok && !m.parts, m.full
+}
+
+// isPassingParts reports whether q is for a part of what cannot be kept in parts.
+func (s *Server) isPassingParts(q *query) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	m, ok := s.passing[q.key]
+	return ok && m.parts && q.part != "" && time.Now().Before(m.until)
 }
 
 // brokeOff looks at why a stored answer could not be sent to its end.
@@ -184,10 +193,14 @@ func (s *Server) renew(q *query, f *found, v httpcache.Verdict) {
 // fetch brings the answer to q from upstream.
 func (s *Server) fetch(q *query, f *found, v httpcache.Verdict, fl *flight) {
 	if f != nil && !f.other && !f.usable() && q.req.Method == http.MethodGet {
-		if s.resume(q, f, fl) {
+		switch s.resume(q, f, fl) {
+		case resumed:
 			return
+		case dropped:
+			v = httpcache.Verdict{Fwd: v.Fwd}
+		case validate:
+			v.Action = httpcache.Revalidate
 		}
-		v = httpcache.Verdict{Fwd: v.Fwd}
 	}
 	var conditional http.Header
 	if v.Action == httpcache.Revalidate || v.Background {
@@ -216,10 +229,18 @@ func (s *Server) fetch(q *query, f *found, v httpcache.Verdict, fl *flight) {
 	s.take(q, offer, fl)
 }
 
-// ask sends q upstream for the whole answer, made conditional by fields.
+// ask sends q upstream for the whole answer, or its part of it, made conditional
+// by fields.
 func (s *Server) ask(q *query, conditional http.Header) (*content.Offer, error) {
 	s.count.upstream.Add(1)
-	return s.up.Open(q.hear.context(s.life), s.whole(q, conditional))
+	req := s.whole(q, conditional)
+	if q.part != "" {
+		req.Header.Set("Range", q.part)
+		if lines := q.req.Header["If-Range"]; len(lines) > 0 {
+			req.Header["If-Range"] = lines
+		}
+	}
+	return s.up.Open(q.hear.context(s.life), req)
 }
 
 // whole is the request for the whole answer to q.
@@ -237,6 +258,13 @@ func (s *Server) whole(q *query, conditional http.Header) *http.Request {
 func (s *Server) take(q *query, offer *content.Offer, fl *flight) {
 	fl.status, fl.offer = offer.Status, offer
 	head := httpcache.NewResponse(q.req, offer.Status, offer.Header, offer.Requested, offer.Received)
+	part := q.part != "" && offer.Status == http.StatusPartialContent
+	if part {
+		if head, fl.why = wholeOf(head); head == nil {
+			fl.whole = true
+			return
+		}
+	}
 	ok, why := httpcache.Storable(q.req, head)
 	if !ok || len(offer.Sources) == 0 {
 		fl.why = why
@@ -276,6 +304,9 @@ func (s *Server) take(q *query, offer *content.Offer, fl *flight) {
 		}
 		fl.why = err.Error()
 		return
+	}
+	if part {
+		f.fill.OnDemand()
 	}
 	if !f.fill.Start(offer.Sources...) {
 		fl.why = "the store is ending"

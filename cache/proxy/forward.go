@@ -94,68 +94,6 @@ func (s *Server) getPast(w http.ResponseWriter, r *http.Request, a *answer, why 
 	s.sendOffer(w, r, past, edit)
 }
 
-// sendOffer passes an answer on.
-func (s *Server) sendOffer(w http.ResponseWriter, r *http.Request, a *answer, edit func(http.Header, cache.Info)) {
-	body := a.offer.Body
-	if body == nil {
-		s.fail(w, r, &fault{status: http.StatusBadGateway, why: "upstream has no way to pass the answer on", fwd: a.status.Fwd})
-		return
-	}
-	defer body.Close()
-	h := w.Header()
-	maps.Copy(h, a.offer.Header.Clone())
-	httpcache.StripHopByHop(h)
-	httpcache.AddVia(h, "HTTP/1.1", s.cfg.Name)
-	if _, ok := h["Content-Type"]; !ok {
-		h["Content-Type"] = nil // or net/http guesses one
-	}
-	a.status.AppendTo(h)
-	if edit != nil {
-		edit(h, cache.Info{})
-	}
-	w.WriteHeader(a.offer.Status)
-	if r.Method == http.MethodHead {
-		return
-	}
-	n, err := copyThrough(w, body)
-	s.served(r, nil, n)
-	if err != nil {
-		if c, ok := r.Context().Value(connKey{}).(*conn); ok && !r.ProtoAtLeast(1, 1) {
-			_ = c.SetLinger(0) // a reset: HTTP/1.0 has no chunks
-		}
-		panic(http.ErrAbortHandler) // a short body must not look whole
-	}
-}
-
-// copyThrough copies a body and sends what it has whenever the next bytes are
-// not there at once.
-func copyThrough(w http.ResponseWriter, body io.Reader) (sent int64, err error) {
-	buf := make([]byte, 64<<10)
-	flush := http.NewResponseController(w)
-	for {
-		n, err := body.Read(buf)
-		_ = flush.SetWriteDeadline(time.Now().Add(stall))
-		if n > 0 {
-			m, werr := w.Write(buf[:n])
-			sent += int64(m)
-			if werr != nil {
-				return sent, werr
-			}
-			if n < len(buf) && err == nil {
-				if err := flush.Flush(); err != nil {
-					return sent, err
-				}
-			}
-		}
-		if err == io.EOF {
-			return sent, nil
-		}
-		if err != nil {
-			return sent, err
-		}
-	}
-}
-
 // open opens a reader on the body.
 func (s *Server) open(f *found) (*cache.Reader, error) {
 	if f.fill != nil {
@@ -165,8 +103,12 @@ func (s *Server) open(f *found) (*cache.Reader, error) {
 }
 
 // headPatience is how long an answer's head waits for its first byte, so that a
-// fill that fails at once still gives an honest status.
-const headPatience = 2 * time.Second
+// fill that fails at once still gives an honest status; partPatience is that for
+// what upstream is asked for on demand, which may have to be asked again.
+const (
+	headPatience = 2 * time.Second
+	partPatience = 30 * time.Second
+)
 
 // sendFound answers from the store. An error means that nothing was sent.
 func (s *Server) sendFound(w http.ResponseWriter, r *http.Request, a *answer, edit func(http.Header, cache.Info)) error {
@@ -188,7 +130,8 @@ func (s *Server) sendFound(w http.ResponseWriter, r *http.Request, a *answer, ed
 			return err
 		}
 		defer rd.Close()
-		if err := p.await(r.Context(), rd, r.ProtoAtLeast(1, 1)); err != nil {
+		off, patience := a.expect(rd, p.expected())
+		if err := p.await(r.Context(), rd, r.ProtoAtLeast(1, 1), off, patience); err != nil {
 			s.brokeOff(f, err)
 			return err
 		}
@@ -272,9 +215,9 @@ func (p *plan) hasBody() bool {
 	return p.size != 0
 }
 
-// await waits a little for the first byte, and for the size where the client
+// await waits a little for the byte that decides, the first, and for the size where the client
 // could not tell a body that was cut (HTTP/1.0 has no chunks).
-func (p *plan) await(ctx context.Context, rd *cache.Reader, chunks bool) error {
+func (p *plan) await(ctx context.Context, rd *cache.Reader, chunks bool, off int64, patience time.Duration) error {
 	if p.size < 0 && !chunks {
 		size, err := rd.Size(ctx)
 		if err != nil {
@@ -282,11 +225,7 @@ func (p *plan) await(ctx context.Context, rd *cache.Reader, chunks bool) error {
 		}
 		p.size = size
 	}
-	var off int64
-	if len(p.ranges) > 0 {
-		off = p.ranges[0].Start
-	}
-	short, cancel := context.WithTimeout(ctx, headPatience)
+	short, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	_, err := rd.Wait(short, off)
 	if err == nil || err == io.EOF || errors.Is(err, context.DeadlineExceeded) && ctx.Err() == nil {

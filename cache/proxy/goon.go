@@ -32,7 +32,7 @@ func (p *plan) goOn(s *Server, w http.ResponseWriter, r *http.Request, f *found,
 		return false // a new answer would come, that need not fit the head
 	}
 	s.count.upstream.Add(1)
-	offer, rerr := s.up.Resume(r.Context(), s.whole(q, nil), f.head, rest.Off)
+	offer, rerr := s.up.Resume(r.Context(), s.whole(q, nil), f.head, rest)
 	if rerr != nil {
 		s.log.Info("answer was cut", "title", f.name, "err", errors.Join(err, rerr))
 		return false

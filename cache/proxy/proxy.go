@@ -29,9 +29,10 @@ type Upstream interface {
 	// the ways to its body. ctx lives as long as the body is wanted.
 	Open(ctx context.Context, req *http.Request) (*content.Offer, error)
 	// Resume goes on with the answer to req whose head was stored and of which
-	// bytes from off on are missing. An Offer with status 206 brings the rest of
-	// that very representation; any other is a new answer, as from Open.
-	Resume(ctx context.Context, req *http.Request, stored *httpcache.Response, off int64) (*content.Offer, error)
+	// the bytes of missing are not here, up to the end where that is
+	// math.MaxInt64. An Offer with status 206 brings them, of that very
+	// representation; any other is a new answer, as from Open.
+	Resume(ctx context.Context, req *http.Request, stored *httpcache.Response, missing content.Range) (*content.Offer, error)
 	// Ranges brings what a sink with a proof misses of the answer to req whose
 	// head was stored, and nothing beyond it.
 	Ranges(req *http.Request, stored *httpcache.Response) content.Source
@@ -64,6 +65,10 @@ type Config struct {
 	ConnectPorts []int
 	// ConnectIdle ends a CONNECT tunnel that was silent so long; 0 means 5 min.
 	ConnectIdle time.Duration
+	// CompleteRanges fetches all of an object of which a range is asked for.
+	// Otherwise only the blocks that ranges touch come, with a read-ahead that
+	// grows.
+	CompleteRanges bool
 	// Dial makes the connections of CONNECT: origin.Dialer.DialContext. nil
 	// refuses CONNECT.
 	Dial func(ctx context.Context, network, address string) (net.Conn, error)

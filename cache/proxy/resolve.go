@@ -19,6 +19,7 @@ type query struct {
 	req  *http.Request
 	key  string
 	hear *interim // nil: nobody hears interim answers
+	part string   // Range to ask upstream with for what is not here; "" for the whole
 }
 
 // query takes a request whose URL is absolute and was not taken down.
@@ -30,7 +31,11 @@ func (s *Server) query(r *http.Request) (*query, error) {
 	if err := s.denied(key); err != nil {
 		return nil, err
 	}
-	return &query{req: r, key: key}, nil
+	q := &query{req: r, key: key}
+	if !s.cfg.CompleteRanges {
+		q.part = coldRange(r)
+	}
+	return q, nil
 }
 
 // found is a stored response.
@@ -117,6 +122,8 @@ func (s *Server) resolve(ctx context.Context, q *query) (*answer, error) {
 				s.renew(q, f, v)
 			}
 			return &answer{found: f, status: httpcache.CacheStatus{Hit: true, TTL: v.TTL, HasTTL: true, Detail: staleDetail(v)}}, nil
+		case v.Action == httpcache.Serve && s.holds(q, f):
+			return &answer{found: f, status: httpcache.CacheStatus{Hit: true, TTL: v.TTL, HasTTL: true, Detail: staleDetail(v)}}, nil
 		case v.Action == httpcache.Serve && httpcache.OnlyIfCached(q.req):
 			return nil, &fault{status: http.StatusGatewayTimeout, why: "only-if-cached, but only a part is here", fwd: httpcache.FwdPartial}
 		case v.Action == httpcache.Serve:
@@ -160,7 +167,7 @@ func (s *Server) mustPass(q *query, v httpcache.Verdict) bool {
 		return true
 	}
 	passing, full := s.isPassing(q.key)
-	return full || partialAsk(h) && v.Action != httpcache.Revalidate && (passing && v.Fwd != httpcache.FwdPartial || h.Get("Authorization") != "")
+	return full || s.isPassingParts(q) || partialAsk(h) && v.Action != httpcache.Revalidate && (passing && v.Fwd != httpcache.FwdPartial || h.Get("Authorization") != "")
 }
 
 // partialAsk reports whether a client wants less than the whole body, so that a
@@ -183,11 +190,8 @@ func (s *Server) await(ctx context.Context, q *query, f *found, v httpcache.Verd
 	status := httpcache.CacheStatus{Fwd: v.Fwd, FwdStatus: fl.status, Stored: fl.stored, Collapsed: !lead}
 	if fl.err != nil || fl.status >= 500 {
 		have := f
-		if f != nil && !f.usable() {
+		if f != nil && !f.usable() && !s.holds(q, f) {
 			have = nil
-			if fl.part != nil && len(fl.part.holds(q.req)) > 0 {
-				have = fl.part
-			}
 		}
 		if ok, why := httpcache.StaleIfErrorAllowed(q.req, headOf(have), fl.status, time.Now()); ok {
 			if lead {
@@ -206,7 +210,7 @@ func (s *Server) await(ctx context.Context, q *query, f *found, v httpcache.Verd
 		}
 		return &answer{found: fl.found, own: fl.own, status: status}, nil
 	case lead && fl.offer != nil:
-		if partialAsk(q.req.Header) && fl.status == http.StatusOK && q.req.Method == http.MethodGet {
+		if q.req.Method == http.MethodGet && !suit(q.req, fl.offer) {
 			fl.abandon()
 			return s.pass(q.hear.context(ctx), q.req, v.Fwd, fl.why)
 		}

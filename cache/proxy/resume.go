@@ -3,9 +3,9 @@ package proxy
 import (
 	"context"
 	"errors"
+	"math"
 	"net/http"
 	"net/url"
-	"slices"
 	"strings"
 
 	"github.com/cistern-edge/cistern/cache"
@@ -35,30 +35,43 @@ func (s *Server) Repair(_ context.Context, info cache.Info) ([]content.Source, e
 	return sources, nil
 }
 
-// resume goes on with an object of which a part is here. False: the part is
-// dropped, and the whole is to be fetched.
-func (s *Server) resume(q *query, f *found, fl *flight) bool {
+// outcome is what became of an object of which a part is here.
+type outcome int
+
+const (
+	resumed  outcome = iota // the flight has its answer
+	dropped                 // the whole is to be fetched
+	validate                // what is wanted is here, if the origin says it is still valid
+)
+
+// resume goes on with an object of which a part is here.
+func (s *Server) resume(q *query, f *found, fl *flight) outcome {
 	if httpcache.IfRange(f.head) == "" && f.info.ID.IsZero() {
 		s.evict(f)
-		return false
+		return dropped
 	}
-	fill, off, ended := s.partial(f)
-	if ended {
+	want, all := f.wanted(q.req)
+	fill, missing := s.partial(f, want, all)
+	switch {
+	case fill != nil && missing.Len() == 0 && !all:
+		s.onDemand(q, f, fill)
+		return validate
+	case fill != nil && missing.Len() == 0:
+		fill.Start() // it only has to be finished
 		fl.found = &found{name: f.name, head: f.head, info: f.info, epoch: f.epoch, fill: fill}
-		return true
+		return resumed
 	}
 	s.count.upstream.Add(1)
-	offer, err := s.up.Resume(s.life, s.whole(q, nil), f.head, off)
+	offer, err := s.up.Resume(s.life, s.whole(q, nil), f.head, missing)
 	if err != nil || offer.Status >= 500 {
-		if fill != nil {
-			fl.keepPart(s.life, q.req, &found{name: f.name, head: f.head, info: f.info, epoch: f.epoch, fill: fill})
-			fill.Start() // without a source it ends, and keeps what it has
+		if fill != nil && fill.Start() { // without a source it ends, and keeps what it has
+			<-fill.Done()
 		}
 		if err == nil {
 			fl.status, fl.offer, fl.why = offer.Status, offer, "the origin failed to go on"
 		}
 		fl.err = err
-		return true
+		return resumed
 	}
 	if offer.Status == http.StatusPartialContent && fill == nil {
 		fill, err = s.store.OpenFill(f.info.Num, offer.Object.Layer)
@@ -67,10 +80,13 @@ func (s *Server) resume(q *query, f *found, fl *flight) bool {
 		s.evict(f)
 		if offer.Status == http.StatusPartialContent {
 			closeBody(offer)
-			return false
+			return dropped
 		}
 		s.take(q, offer, fl)
-		return true
+		return resumed
+	}
+	if !all && f.info.ID.IsZero() && !s.cfg.CompleteRanges {
+		fill.OnDemand()
 	}
 	if !fill.Start(offer.Sources...) {
 		closeBody(offer)
@@ -85,59 +101,58 @@ func (s *Server) resume(q *query, f *found, fl *flight) bool {
 		}
 	}
 	fl.found, fl.stored = u, true
-	return true
+	return resumed
 }
 
-// partial opens the fill of a partial object and says what it misses first.
-// Without a fill nothing is known: the upstream has to bring a proof first.
-// ended says that nothing is missing after all.
-func (s *Server) partial(f *found) (fill *cache.Fill, off int64, ended bool) {
+// partial opens the fill of a partial object and says what it misses first of
+// what is wanted: to the end of the gap if that is all. Without a fill nothing is known: the
+// upstream has to bring a proof first.
+func (s *Server) partial(f *found, want content.Range, all bool) (fill *cache.Fill, missing content.Range) {
+	rest := content.Range{End: math.MaxInt64}
 	if !f.info.ID.IsZero() && f.info.Trust != content.TrustTransport { // promised from outside, not earned here
-		return nil, 0, false
+		return nil, rest
 	}
 	fill, err := s.store.OpenFill(f.info.Num, nil)
 	if err != nil {
-		return nil, 0, false
+		return nil, rest
 	}
-	if missing := fill.Missing(); len(missing) > 0 {
-		return fill, missing[0].Off, false
-	}
-	fill.Start() // it only has to be finished
-	return fill, 0, true
-}
-
-// keepPart notes what is here of an answer that cannot be completed, if what r
-// asks for lies within it (RFC 9111 §3.3). It is checked now: a fill that has
-// ended checks nothing.
-func (fl *flight) keepPart(ctx context.Context, r *http.Request, part *found) {
-	asked := part.holds(r)
-	if len(asked) == 0 {
-		return
-	}
-	rd, err := part.fill.Reader()
-	if err != nil {
-		return
-	}
-	defer rd.Close()
-	for _, one := range asked {
-		for off, end := one.Start, one.Start+one.Length; off < end; {
-			if off, err = rd.Wait(ctx, off); err != nil {
-				return
-			}
+	for _, gap := range fill.Missing() {
+		if all && gap.End == fill.Size() {
+			gap.End = math.MaxInt64
+		}
+		if !all {
+			gap = gap.Clip(want)
+		}
+		if gap.Len() > 0 {
+			return fill, gap
 		}
 	}
-	fl.part = part
+	return fill, content.Range{}
 }
 
-// holds gives the ranges that a request asks for if all of them are here of an
-// answer that is not whole.
-func (f *found) holds(r *http.Request) []httpcache.Range {
-	asked, err := httpcache.Ranges(r, f.head, f.size())
-	missing := content.Ranges(f.fill.Missing())
-	if err != nil || slices.ContainsFunc(asked, func(r httpcache.Range) bool { return len(missing.Within(span(r))) > 0 }) {
-		return nil
+// holds opens an object of which a part is here for a request that is for some
+// of that alone (RFC 9111 §3.3). What others ask for beyond it comes on demand.
+func (s *Server) holds(q *query, f *found) bool {
+	if f == nil || f.other || q.req.Method != http.MethodGet || httpcache.IfRange(f.head) == "" {
+		return false
 	}
-	return asked
+	want, all := f.wanted(q.req)
+	if all {
+		return false
+	}
+	fill, missing := s.partial(f, want, false)
+	if fill == nil || missing.Len() > 0 {
+		return false
+	}
+	s.onDemand(q, f, fill)
+	f.fill = fill
+	return true
+}
+
+// onDemand starts the fill of a part that asks upstream for nothing yet.
+func (s *Server) onDemand(q *query, f *found, fill *cache.Fill) {
+	fill.OnDemand()
+	fill.Start(s.up.Ranges(s.whole(q, nil), f.head))
 }
 
 // evict drops a partial object.

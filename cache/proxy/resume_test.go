@@ -131,7 +131,7 @@ func TestRepairThatFailedGoesOnLater(t *testing.T) {
 		t.Errorf("%d bytes, %s", len(r.body), r.status())
 	}
 	all := s.requests()[before:]
-	if len(all) != 1 || all[0].Header.Get("Range") != fmt.Sprintf("bytes=%d-", 2<<20) {
+	if len(all) != 1 || all[0].Header.Get("Range") != fmt.Sprintf("bytes=%d-%d", 2<<20, 3<<20-1) {
 		t.Errorf("%d requests, the first for %q", len(all), all[0].Header.Get("Range"))
 	}
 }

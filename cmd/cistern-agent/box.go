@@ -93,11 +93,11 @@ func whole(req *http.Request) bool {
 
 // Resume implements proxy.Upstream. An object that the box promised is asked for
 // anew: the store compares what is promised then with what is here.
-func (b *box) Resume(ctx context.Context, req *http.Request, stored *httpcache.Response, off int64) (*content.Offer, error) {
+func (b *box) Resume(ctx context.Context, req *http.Request, stored *httpcache.Response, missing content.Range) (*content.Offer, error) {
 	offer, err := b.member.Open(ctx, req)
 	if err != nil {
 		b.noDesk(req, err)
-		return b.plain.Resume(ctx, req, stored, off)
+		return b.plain.Resume(ctx, req, stored, missing)
 	}
 	offer.Status = http.StatusPartialContent
 	return offer, nil

@@ -118,7 +118,7 @@ func TestResumeAsksTheDeskThenTheProxy(t *testing.T) {
 		{errors.New("connection refused"), http.StatusPartialContent, " http://origin.example/x"},
 	} {
 		b, _ := boxProxy(t, &fakeDesk{offer: &content.Offer{Status: http.StatusOK}, err: c.err})
-		offer, err := b.Resume(t.Context(), request(t, http.MethodGet), stored, 3)
+		offer, err := b.Resume(t.Context(), request(t, http.MethodGet), stored, content.Range{Off: 3, End: 4})
 		if err != nil {
 			t.Errorf("%v: %v", c.err, err)
 			continue
