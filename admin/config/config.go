@@ -43,6 +43,9 @@ type Proxy struct {
 	Clients []netip.Prefix `toml:"clients" comment:"Networks that may use the proxy; empty: private and directly connected ones."`
 	// AllowDestinations are what the box may reach although it is private.
 	AllowDestinations []Destination `toml:"allow_destinations" comment:"Private destinations opened on purpose, such as \"10.0.0.0/8\" or \"127.0.0.1:8090\"."`
+	// CompleteRanges fetches the rest too of what a range is asked for. Off by
+	// default: updates ask for a few MB of packs of many GB.
+	CompleteRanges bool `toml:"complete_ranges" comment:"Whether the rest of a file is fetched too when a client asks for a range of it."`
 	// AccessLog is a file; empty: none.
 	AccessLog string `toml:"access_log" comment:"File for a line on each request, kept below 128 MiB with its predecessor; empty: none."`
 }

@@ -190,8 +190,26 @@ func (s *Server) renew(q *query, f *found, v httpcache.Verdict) {
 	}
 }
 
+// overtaken finds what another flight has brought since f was looked up, if that
+// answers q: whoever looked before it landed, and joined after, needs no other.
+func (s *Server) overtaken(q *query, f *found) *found {
+	now := s.lookup(q)
+	switch {
+	case now == nil || now.other || !now.usable():
+		return nil
+	case f != nil && f.info.Num == now.info.Num && f.head.Received.Equal(now.head.Received):
+		return nil
+	case httpcache.Decide(q.req, now.head, time.Now()).Action != httpcache.Serve:
+		return nil
+	}
+	return now
+}
+
 // fetch brings the answer to q from upstream.
 func (s *Server) fetch(q *query, f *found, v httpcache.Verdict, fl *flight) {
+	if fl.found = s.overtaken(q, f); fl.found != nil {
+		return
+	}
 	if f != nil && !f.other && !f.usable() && q.req.Method == http.MethodGet {
 		switch s.resume(q, f, fl) {
 		case resumed:

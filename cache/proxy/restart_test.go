@@ -124,7 +124,7 @@ func TestRestartWhileTheOriginIsDown(t *testing.T) {
 		t.Errorf("%d bytes, %s", len(r.body), r.status())
 	}
 	all := s.requests()
-	if got := all[len(all)-1].Header.Get("Range"); got != fmt.Sprintf("bytes=%d-", len(body)/2) {
+	if got := all[len(all)-1].Header.Get("Range"); !strings.HasPrefix(got, fmt.Sprintf("bytes=%d-", len(body)/2)) {
 		t.Errorf("went on with %q", got)
 	}
 }

@@ -25,7 +25,7 @@ import (
 
 func proxyConfig(cfg config.Proxy, dir string, dialer *origin.Dialer, desk http.Handler, certificate tls.Certificate) proxy.Config {
 	out := proxy.Config{
-		Listen: cfg.Listen, Address: cfg.Advertise, Names: cfg.Names, Dial: dialer.DialContext, Secure: desk,
+		Listen: cfg.Listen, Address: cfg.Advertise, Names: cfg.Names, Dial: dialer.DialContext, Secure: desk, CompleteRanges: cfg.CompleteRanges,
 		AccessLog: cfg.AccessLog,
 		DigestDir: filepath.Join(dir, "digests"),
 		TLS:       &tls.Config{Certificates: []tls.Certificate{certificate}, MinVersion: tls.VersionTLS13},
