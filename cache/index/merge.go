@@ -9,11 +9,11 @@ import (
 	"time"
 )
 
-// When tables are merged: rarely enough that a byte is rewritten about four times,
-// often enough that a look-up passes few filters.
+// When tables are merged: rarely enough that a byte is rewritten two or three
+// times as an index grows, often enough that a look-up passes few filters.
 const (
-	mergeAfter = 4  // loose tables, and a quarter of what is merged
-	mergeAt    = 24 // loose tables, whatever their size
+	mergeAfter = 8  // loose tables, and half of what is merged
+	mergeAt    = 48 // loose tables, whatever their size
 
 	mergePause = time.Minute // after a merge that failed
 )
@@ -22,7 +22,7 @@ const (
 // Only the committer calls it.
 func (x *Index) startMerge() {
 	loose, looseBytes, merged := x.engine.tables()
-	if loose < mergeAfter || loose < mergeAt && looseBytes < merged/4 {
+	if loose < mergeAfter || loose < mergeAt && looseBytes < merged/2 {
 		return
 	}
 	x.mu.Lock()
