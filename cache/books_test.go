@@ -194,7 +194,7 @@ func FuzzCardAdopted(f *testing.F) {
 	e := entry{size: 5, flags: isComplete | isPublic}
 	text := b.card(&e, &record{ID: content.ID{Size: 5}, Title: "x", Names: []string{"n"}})
 	f.Add(text, int64(5), true)
-	f.Add([]byte(strings.Replace(string(text), `"names":[`, `"names":[null,`, 1)), int64(5), true)
+	f.Add(encode(card{Entry: e.encode(), Record: &record{ID: content.ID{Size: 5}, Title: "x"}, Names: []*name{nil, {Num: 9, Name: "n"}}}), int64(5), true)
 	f.Add(text, int64(-1), false)
 	s := open(f, Config{})
 	num := uint64(1 << 40)

@@ -1,7 +1,7 @@
 package cache
 
 import (
-	"bytes"
+	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"slices"
@@ -10,48 +10,53 @@ import (
 )
 
 // card is what lies beside a body, so that the index can be made again from it.
+// The first builds wrote it as JSON.
 type card struct {
 	Entry  []byte  `json:"entry"`
 	Record *record `json:"record"`
 	Names  []*name `json:"names"`
 }
 
-// card writes an object's card; what does not fit goes first from the names. The
-// entry is a copy, or Store.mu is held.
+// card writes an object's card: form, entry, record and names, each with its
+// length before it. What does not fit goes first from the names. The entry is a
+// copy, or Store.mu is held.
 func (b *books) card(e *entry, r *record) []byte {
 	lean := *r
 	lean.From, lean.Served, lean.Parts, lean.Names = nil, nil, nil, nil
-	c := card{Entry: e.encode(), Record: &lean}
-	text := encode(c)
+	text := packCard(e, &lean)
 	if len(text) > maxCard {
 		lean.Title, lean.Vouched = "", ""
-		text = encode(c)
+		text = packCard(e, &lean)
 	}
 	for _, called := range r.Names {
 		n := b.named(called)
 		if n == nil {
 			continue
 		}
-		c.Names = append(c.Names, n)
-		more := encode(c)
-		if len(more) > maxCard {
-			c.Names = c.Names[:len(c.Names)-1]
-			continue
+		packed := n.encode()
+		if len(text)+binary.MaxVarintLen16+len(packed) <= maxCard {
+			text = appendText(text, string(packed))
 		}
-		text = more
 	}
 	return text
+}
+
+func packCard(e *entry, r *record) []byte {
+	text := append(make([]byte, 0, 512), packedForm)
+	return appendText(appendText(text, string(e.encode())), string(r.encode()))
 }
 
 // maxCard is how long a card may be, in bytes.
 const maxCard = 4000
 
+var errCard = errors.New("card says nothing")
+
 // readCard reads what card wrote. It came from a disk, not from the network,
 // but may be of any age.
 func readCard(text []byte) (*entry, *record, []*name, error) {
-	var c card
-	if err := json.NewDecoder(bytes.NewReader(text)).Decode(&c); err != nil || c.Record == nil {
-		return nil, nil, nil, errors.New("card says nothing")
+	c, err := unpackCard(text)
+	if err != nil || c.Record == nil {
+		return nil, nil, nil, errCard
 	}
 	e := new(entry)
 	if _, err := e.decode(numKey(entryPrefix, 0), c.Entry); err != nil {
@@ -62,4 +67,27 @@ func readCard(text []byte) (*entry, *record, []*name, error) {
 	}
 	names := slices.DeleteFunc(c.Names, func(n *name) bool { return n == nil || checkName(n.Name, n.Meta) != nil })
 	return e, c.Record, names, nil
+}
+
+// unpackCard takes a card apart.
+func unpackCard(text []byte) (c card, err error) {
+	if len(text) == 0 || text[0] != packedForm {
+		return c, json.Unmarshal(text, &c)
+	}
+	p := packed{rest: text[1:]}
+	c.Entry = p.take(p.uvarint())
+	if c.Record, err = decodeRecord(p.take(p.uvarint())); err != nil {
+		return c, err
+	}
+	for len(p.rest) > 0 {
+		n, err := decodeName(p.take(p.uvarint()))
+		if err != nil {
+			return c, err
+		}
+		c.Names = append(c.Names, n)
+	}
+	if p.bad {
+		return c, errCard
+	}
+	return c, nil
 }
