@@ -24,7 +24,7 @@ var floors = map[string]int{
 	"cache/proxy":  3, "multicast": 3, "peering": 3,
 	"cache": 2, "cache/origin": 2,
 	"cache/disk": 1, "cache/digest": 1, "multicast/norm": 1, "multicast/announce": 1, "cache/content/contenttest": 1,
-	"cache/content": 0, "cache/evict": 0, "cache/index": 0, "cache/httpcache": 0, "multicast/fec": 0,
+	"cache/content": 0, "cache/journal": 0, "cache/evict": 0, "cache/index": 0, "cache/httpcache": 0, "multicast/fec": 0,
 	"hwtest/lab": 0, "hwtest/faultfs": 0, "admin/client": 0,
 }
 

@@ -58,7 +58,7 @@ type Verdict struct {
 func Decide(req *http.Request, stored *Response, now time.Time) Verdict {
 	v := decide(req, stored, now)
 	if v.Action != Serve && OnlyIfCached(req) {
-		return Verdict{Action: GatewayTimeout, Why: "only-if-cached (§5.2.1.7), but " + v.Why, Age: v.Age, TTL: v.TTL}
+		return Verdict{Action: GatewayTimeout, Why: "only-if-cached (RFC 9111 §5.2.1.7), but " + v.Why, Age: v.Age, TTL: v.TTL}
 	}
 	return v
 }
@@ -71,13 +71,13 @@ func OnlyIfCached(req *http.Request) bool { return requestDirectives(req.Header)
 func decide(req *http.Request, stored *Response, now time.Time) Verdict {
 	switch {
 	case !slices.Contains([]string{http.MethodGet, http.MethodHead, ""}, req.Method):
-		return Verdict{Fwd: FwdMethod, Why: "method " + req.Method + " (§4)"}
+		return Verdict{Fwd: FwdMethod, Why: "method " + req.Method + " (RFC 9111 §4)"}
 	case req.Header.Get("If-Match") != "" || req.Header.Get("If-Unmodified-Since") != "":
-		return Verdict{Fwd: FwdRequest, Why: "If-Match and If-Unmodified-Since are for the origin (§4.3.2)"}
+		return Verdict{Fwd: FwdRequest, Why: "If-Match and If-Unmodified-Since are for the origin (RFC 9111 §4.3.2)"}
 	case stored == nil:
-		return Verdict{Fwd: FwdURIMiss, Why: "nothing stored for this URL (§4)"}
+		return Verdict{Fwd: FwdURIMiss, Why: "nothing stored for this URL (RFC 9111 §4)"}
 	case !MatchesVary(req, stored):
-		return Verdict{Fwd: FwdVaryMiss, Why: "another variant is stored (§4.1)"}
+		return Verdict{Fwd: FwdVaryMiss, Why: "another variant is stored (RFC 9111 §4.1)"}
 	}
 	cc, field := responseDirectives(stored.Header)
 	lifetime, from := stored.lifetime(cc, field)
@@ -88,7 +88,10 @@ func decide(req *http.Request, stored *Response, now time.Time) Verdict {
 		return v.forward(stored)
 	}
 	if v.TTL > 0 {
-		v.Action, v.Why = Serve, "fresh by "+from+" (§4.2)"
+		v.Action, v.Why = Serve, "fresh by "+rule(from)
+		if cc.has("immutable") && asks.has("max-age") {
+			v.Why = "fresh and immutable, which a reload does not doubt (RFC 8246 §2.1)"
+		}
 		return v
 	}
 	return v.whenStale(asks, cc, from, stored)
@@ -98,18 +101,18 @@ func decide(req *http.Request, stored *Response, now time.Time) Verdict {
 // or stale, "" when it can.
 func mustValidate(asks, cc directives, v Verdict) (Fwd, string) {
 	if asks.has("no-cache") {
-		return FwdRequest, "request no-cache (§5.2.1.4)"
+		return FwdRequest, "request no-cache (RFC 9111 §5.2.1.4)"
 	}
 	if cc.unqualified("no-cache") {
-		return FwdStale, "response no-cache (§5.2.2.4)"
+		return FwdStale, "response no-cache (RFC 9111 §5.2.2.4)"
 	}
 	// RFC 8246 §2.1: a reload of what never changes needs no check while fresh.
 	immutable := v.TTL > 0 && cc.has("immutable")
 	if limit, _, ok := asks.delta("max-age"); ok && (v.Age > limit || limit == 0) && !immutable {
-		return FwdRequest, "older than the request's max-age (§5.2.1.1)"
+		return FwdRequest, "older than the request's max-age (RFC 9111 §5.2.1.1)"
 	}
 	if asks.has("min-fresh") && v.TTL < asks.seconds("min-fresh") {
-		return FwdRequest, "not fresh for the request's min-fresh (§5.2.1.3)"
+		return FwdRequest, "not fresh for the request's min-fresh (RFC 9111 §5.2.1.3)"
 	}
 	return "", ""
 }
@@ -118,19 +121,19 @@ func mustValidate(asks, cc directives, v Verdict) (Fwd, string) {
 func (v Verdict) whenStale(asks, cc directives, from string, stored *Response) Verdict {
 	v.Fwd = FwdStale
 	if why := staleProhibited(cc); why != "" {
-		v.Why = "stale, and " + why + " asks for validation (§4.2.4)"
+		v.Why = "stale, and " + why + " asks for validation (RFC 9111 §4.2.4)"
 		return v.forward(stored)
 	}
 	limit, valid, _ := asks.delta("max-stale")
 	anyAge := asks.has("max-stale") && !asks.find("max-stale").given
 	switch {
 	case anyAge || valid && -v.TTL <= limit:
-		return v.serveStale("request max-stale (§5.2.1.2)")
+		return v.serveStale("request max-stale (RFC 9111 §5.2.1.2)")
 	case cc.has("stale-while-revalidate") && -v.TTL <= cc.seconds("stale-while-revalidate"):
 		v.Background, v.Conditional = true, conditional(stored)
 		return v.serveStale("stale-while-revalidate (RFC 5861 §3)")
 	}
-	v.Why = "stale by " + from + " (§4.2)"
+	v.Why = "stale by " + rule(from)
 	return v.forward(stored)
 }
 
@@ -172,7 +175,7 @@ func conditional(stored *Response) http.Header {
 // stale-if-error, from the response or the request (RFC 5861 §4).
 func StaleIfErrorAllowed(req *http.Request, stored *Response, status int, now time.Time) (ok bool, why string) {
 	if stored == nil || !MatchesVary(req, stored) {
-		return false, "nothing stored for this request (§4)"
+		return false, "nothing stored for this request (RFC 9111 §4)"
 	}
 	if !slices.Contains([]int{0, 500, 502, 503, 504}, status) {
 		return false, "the status is not an error that stale-if-error covers (RFC 5861 §4)"
@@ -184,15 +187,15 @@ func StaleIfErrorAllowed(req *http.Request, stored *Response, status int, now ti
 	prohibited := staleProhibited(cc)
 	switch {
 	case cc.unqualified("no-cache"):
-		return false, "response no-cache (§5.2.2.4)"
+		return false, "response no-cache (RFC 9111 §5.2.2.4)"
 	case asks.has("no-cache") && status != 0:
-		return false, "request no-cache (§5.2.1.4)"
+		return false, "request no-cache (RFC 9111 §5.2.1.4)"
 	case staleness < 0:
-		return true, "still fresh (§4.3.3)"
+		return true, "still fresh (RFC 9111 §4.3.3)"
 	case prohibited != "":
-		return false, prohibited + " forbids to serve it stale (§4.2.4)"
+		return false, prohibited + " forbids to serve it stale (RFC 9111 §4.2.4)"
 	case status == 0:
-		return true, "disconnected (§4.2.4)"
+		return true, "disconnected (RFC 9111 §4.2.4)"
 	case !cc.has("stale-if-error") && !asks.has("stale-if-error"):
 		return false, "no stale-if-error (RFC 5861 §4)"
 	case staleness > max(cc.seconds("stale-if-error"), asks.seconds("stale-if-error")):

@@ -3,6 +3,7 @@ package httpcache
 import (
 	"net/http"
 	"slices"
+	"strings"
 	"time"
 )
 
@@ -72,6 +73,19 @@ func (r *Response) lifetime(cc directives, field string) (d time.Duration, from 
 		return min(since/10, heuristicCap), fromHeuristic
 	}
 	return 0, fromNothing
+}
+
+// rule says what fixes the freshness lifetime, and where that is written.
+func rule(from string) string {
+	switch {
+	case from == fromHeuristic:
+		return "heuristic: a tenth of the time from Last-Modified to Date, at most a day (RFC 9111 §4.2.2)"
+	case from == fromNothing:
+		return "default: nothing gives it freshness (RFC 9111 §4.2.1)"
+	case strings.Contains(from, " "):
+		return from + " (RFC 9213 §2.2)"
+	}
+	return from + " (RFC 9111 §4.2.1)"
 }
 
 // staleProhibited names the response directive that forbids to serve r stale

@@ -132,25 +132,25 @@ func Storable(req *http.Request, resp *Response) (ok bool, why string) {
 		return false, why
 	}
 	if slices.Contains(VaryFields(resp.Header), "*") {
-		return false, "Vary: * matches no later request (§4.1)"
+		return false, "Vary: * matches no later request (RFC 9111 §4.1)"
 	}
 	lifetime, from := resp.lifetime(d, field)
 	explicit := from != fromHeuristic && from != fromNothing
 	switch {
 	case len(resp.Header.Values("Set-Cookie")) > 0 && !explicit && !d.has("public"):
-		return false, "Set-Cookie without explicit freshness (§7.3)"
+		return false, "Set-Cookie without explicit freshness (RFC 9111 §7.3)"
 	case !explicit && !d.has("public") && !slices.Contains(heuristicStatus, resp.Status):
-		return false, "no explicit freshness and the status is not heuristically cacheable (§3)"
+		return false, "no explicit freshness and the status is not heuristically cacheable (RFC 9111 §3)"
 	}
 	stale := max(d.seconds("stale-while-revalidate"), d.seconds("stale-if-error"))
 	usable := lifetime+stale > CurrentAge(resp, resp.Received) && !d.unqualified("no-cache")
 	if !usable && !resp.hasValidator() {
-		return false, "neither fresh nor has it a validator (§3)"
+		return false, "neither fresh nor has it a validator (RFC 9111 §3)"
 	}
 	if explicit {
-		return true, from + " (§3)"
+		return true, from + " (RFC 9111 §3)"
 	}
-	return true, "heuristically cacheable (§3)"
+	return true, "heuristically cacheable (RFC 9111 §3)"
 }
 
 // requestForbids names what in the exchange, apart from the response's
@@ -158,15 +158,15 @@ func Storable(req *http.Request, resp *Response) (ok bool, why string) {
 func requestForbids(req *http.Request, resp *Response) string {
 	switch {
 	case req.Method != http.MethodGet && req.Method != "":
-		return "method " + req.Method + " (§3)"
+		return "method " + req.Method + " (RFC 9111 §3)"
 	case requestDirectives(req.Header).has("no-store"):
-		return "request no-store (§5.2.1.5)"
+		return "request no-store (RFC 9111 §5.2.1.5)"
 	case resp.Status < 200 || resp.Status > 999:
-		return "not a final status (§3)"
+		return "not a final status (RFC 9111 §3)"
 	case resp.Status == http.StatusPartialContent:
-		return "206 is a part of a response (§3.3)"
+		return "206 is a part of a response (RFC 9111 §3.3)"
 	case slices.Contains(aboutRequest, resp.Status):
-		return "the status speaks of this request only (§3)"
+		return "the status speaks of this request only (RFC 9111 §3)"
 	}
 	return ""
 }
@@ -177,13 +177,13 @@ func directivesForbid(d directives, resp *Response) string {
 	understand := d.has("must-understand")
 	switch {
 	case understand && !understoodStatus(resp.Status):
-		return "must-understand and the status is not understood (§5.2.2.3)"
+		return "must-understand and the status is not understood (RFC 9111 §5.2.2.3)"
 	case d.has("no-store") && !understand:
-		return "no-store (§5.2.2.5)"
+		return "no-store (RFC 9111 §5.2.2.5)"
 	case d.unqualified("private"):
-		return "private (§5.2.2.7)"
+		return "private (RFC 9111 §5.2.2.7)"
 	case resp.Authorized && !d.has("public") && !d.has("s-maxage") && !d.has("must-revalidate"):
-		return "the request had Authorization (§3.5)"
+		return "the request had Authorization (RFC 9111 §3.5)"
 	}
 	return ""
 }
