@@ -11,6 +11,8 @@ import (
 	"strconv"
 	"sync"
 	"time"
+
+	"github.com/cistern-edge/cistern/cache/httpcache"
 )
 
 // accessLog writes a line for each request, in the Common Log Format with "hit"
@@ -50,6 +52,13 @@ type access struct {
 	status         int
 	bytes          int64 // of the body
 	hit            bool
+
+	// What follows is for the journal (past.go).
+	began, first time.Time // when it came, and when its answer began to leave
+	key          string    // of what it is for; "" for the box's own
+	why, detail  string
+	fwd          httpcache.Fwd
+	answer       *answer
 }
 
 // add takes a line down.
@@ -87,7 +96,9 @@ func (l *accessLog) add(now time.Time, a *access) {
 // enterLog takes down a request that has been answered, once.
 func (s *Server) enterLog(a *access) {
 	if a.method != "" {
-		s.access.add(time.Now(), a)
+		now := time.Now()
+		s.access.add(now, a)
+		s.remember(now, a)
 	}
 	*a = access{}
 }

@@ -160,7 +160,7 @@ func withConn(ctx context.Context, c net.Conn) context.Context {
 func answers(r *http.Request, from netip.Addr) {
 	if c, ok := r.Context().Value(connKey{}).(*conn); ok {
 		c.answering = true
-		c.line = access{from: from, method: r.Method, target: r.RequestURI, proto: r.Proto}
+		c.line = access{from: from, method: r.Method, target: r.RequestURI, proto: r.Proto, began: time.Now()}
 	}
 }
 
@@ -211,7 +211,7 @@ var blind = []byte("\r\nContent-Type: text/plain; charset=utf-8\r\nConnection: c
 // Write implements net.Conn.
 func (c *conn) Write(p []byte) (int, error) {
 	if c.answering && c.line.status < http.StatusOK {
-		c.line.status = statusOf(p)
+		c.line.status, c.line.first = statusOf(p), time.Now()
 	}
 	if c.answering || len(p) > headMax || !bytes.HasPrefix(p, []byte("HTTP/1.1 ")) {
 		return c.TCPConn.Write(p)

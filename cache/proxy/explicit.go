@@ -225,6 +225,7 @@ func (s *Server) object(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	a := &answer{found: f, status: httpcache.CacheStatus{Hit: true}}
+	account(r, &query{why: "it is named by its bytes, which do not change"}, a)
 	if f.info.Trust == content.TrustTransport {
 		a.status.Detail = "unvouched"
 	}

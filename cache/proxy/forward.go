@@ -21,13 +21,16 @@ func (s *Server) forward(w http.ResponseWriter, r *http.Request) {
 		s.get(w, r, nil)
 		return
 	}
-	if _, err := s.query(r); err != nil {
+	q, err := s.query(r)
+	if err != nil {
 		s.fail(w, r, err)
 		return
 	}
 	hear := newInterim(w, r)
 	a, err := s.pass(hear.context(r.Context()), r, httpcache.FwdMethod, "")
 	hear.end()
+	q.why = "method " + r.Method + " is for the origin (RFC 9111 §4)"
+	account(r, q, a)
 	if err != nil {
 		s.refuse(w, r, err)
 		return
@@ -53,6 +56,7 @@ func (s *Server) get(w http.ResponseWriter, r *http.Request, edit func(h http.He
 	for try := 0; ; try++ {
 		a, err := s.resolve(r.Context(), q)
 		q.hear.end()
+		account(r, q, a)
 		switch {
 		case r.Context().Err() != nil:
 			panic(http.ErrAbortHandler) // the client has left
@@ -86,6 +90,7 @@ func (s *Server) getPast(w http.ResponseWriter, r *http.Request, a *answer, why 
 		fwd = httpcache.FwdMiss
 	}
 	past, err := s.pass(r.Context(), r, fwd, why.Error())
+	accessOf(r).answer = past
 	if err != nil {
 		s.refuse(w, r, err)
 		return

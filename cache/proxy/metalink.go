@@ -72,6 +72,7 @@ func (s *Server) metalinkOf(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	a, err := s.resolve(r.Context(), q)
+	account(r, q, a)
 	switch {
 	case err != nil:
 		s.refuse(w, r, err)
@@ -214,7 +215,10 @@ func (s *Server) negotiate(w http.ResponseWriter, r *http.Request) bool {
 	if err != nil {
 		return false // another time
 	}
-	s.tally(r, &answer{status: httpcache.CacheStatus{Hit: true}})
+	q.why = "its metalink stands for it while it is fresh (RFC 6249)"
+	a := &answer{found: f, status: httpcache.CacheStatus{Hit: true}}
+	account(r, q, a)
+	s.tally(r, a)
 	name := safeName(path.Base(r.URL.Path), f.info)
 	if takes {
 		s.sendMetalink(w, r, f.info, name, "", sums)

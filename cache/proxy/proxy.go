@@ -80,9 +80,10 @@ type Config struct {
 	// that is answered; "" means none. It is moved to a second one, with .1 behind
 	// its name, at 64 MiB.
 	AccessLog string
-	// DigestDir is where the SHA-256 of objects and of their pieces are kept once
-	// they were computed; "" means in memory, the last few.
-	DigestDir string
+	// Dir is where it keeps what it would have to compute or to see again: the
+	// SHA-256 of objects and of their pieces, and how requests that were slow were
+	// answered. "" means in memory only, and less.
+	Dir string
 	// Vouched says who vouches for what upstream promises by identity, for
 	// `explain`: "the box at …" on an agent.
 	Vouched string

@@ -171,6 +171,7 @@ func (q *quick) hit() bool {
 	s.count.client(q.from, 1, 1, size)
 	s.store.CountHit(found.Num, "http", size, now)
 	s.access.add(now, &access{from: q.from, method: http.MethodGet, target: r.target, proto: "HTTP/1.1", status: http.StatusOK, bytes: size, hit: true})
+	s.rememberHit(now, q, r, found.Num, size)
 	d.out = r.appendTo(d.out[:0], now)
 	if size <= copied {
 		d.out = append(d.out, found.Body...)

@@ -26,6 +26,7 @@ type ready struct {
 	resp   *httpcache.Response
 	born   time.Time // when its age was 0
 	stale  time.Time // when it is no longer fresh
+	why    string    // it is fresh
 }
 
 // maxReady is how many answers are kept ready; each takes about a kilobyte.
@@ -132,7 +133,7 @@ func (s *Server) prepare(target, key string, hit cache.Hit, now time.Time) *read
 	return &ready{
 		target: target, key: key, meta: hit.Meta, head: head.Bytes(), vary: vary, resp: resp,
 		after: []byte("\r\nCache-Status: " + strings.TrimSuffix(status, "0")),
-		born:  now.Add(-v.Age), stale: now.Add(v.TTL),
+		born:  now.Add(-v.Age), stale: now.Add(v.TTL), why: v.Why,
 	}
 }
 

@@ -20,6 +20,7 @@ type query struct {
 	key  string
 	hear *interim // nil: nobody hears interim answers
 	part string   // Range to ask upstream with for what is not here; "" for the whole
+	why  string   // the rule that decided last
 }
 
 // query takes a request whose URL is absolute and was not taken down.
@@ -114,6 +115,7 @@ func (s *Server) resolve(ctx context.Context, q *query) (*answer, error) {
 	for round := 0; ; round++ {
 		f := s.lookup(q)
 		v := httpcache.Decide(q.req, headOf(f), time.Now())
+		q.why = v.Why
 		switch {
 		case v.Action == httpcache.GatewayTimeout:
 			return nil, &fault{status: http.StatusGatewayTimeout, why: v.Why, fwd: v.Fwd}

@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"path/filepath"
 	"slices"
 	"sync"
 	"time"
@@ -17,6 +18,7 @@ import (
 	"github.com/cistern-edge/cistern/cache"
 	"github.com/cistern-edge/cistern/cache/digest"
 	"github.com/cistern-edge/cistern/cache/httpcache"
+	"github.com/cistern-edge/cistern/cache/journal"
 )
 
 // Server is the proxy. All methods are safe for concurrent use.
@@ -27,6 +29,7 @@ type Server struct {
 	up       Upstream
 	torrents Torrents
 	digests  *digest.Book
+	past     journal.Journal
 	clients  []netip.Prefix
 	count    counters
 	access   *accessLog      // nil: none
@@ -61,7 +64,11 @@ func newServer(cfg Config, log *slog.Logger, store *cache.Store, up Upstream, to
 		cfg: cfg, log: log, store: store, up: up, torrents: torrents,
 		flights: map[string]*flight{}, passing: map[string]mark{}, tunnels: map[net.Conn]struct{}{},
 	}
-	s.digests = digest.New(cfg.DigestDir, func(num uint64) (digest.Body, error) { return store.Read(num) }, log)
+	dir := ""
+	if cfg.Dir != "" {
+		dir = filepath.Join(cfg.Dir, "digests")
+	}
+	s.digests = digest.New(dir, func(num uint64) (digest.Body, error) { return store.Read(num) }, log)
 	s.count.clients = map[netip.Addr]*ClientStats{}
 	s.readies.byTarget = map[string]*ready{}
 	s.scratch.New = func() any { return new(scratch) }
@@ -94,6 +101,7 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 	plain.DisableGeneralOptionsHandler = true
 	servers := []*http.Server{plain}
 	failed := make(chan error, 3)
+	s.tasks.Go(func() { s.keepPast(s.life) })
 	s.tasks.Go(func() { _ = s.digests.Run(s.life) }) // ends with life, and never fails
 	s.tasks.Go(func() { failed <- door.run() })
 	s.tasks.Go(func() { failed <- plain.Serve(door.plain) })
@@ -283,6 +291,8 @@ func (s *Server) fail(w http.ResponseWriter, r *http.Request, err error) {
 	default:
 		f = &fault{status: http.StatusInternalServerError, why: err.Error()}
 	}
+	l := accessOf(r)
+	l.detail, l.fwd = f.why, f.fwd
 	h := w.Header()
 	if f.retry > 0 {
 		h.Set("Retry-After", fmt.Sprint(int(f.retry.Seconds())))

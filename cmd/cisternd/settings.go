@@ -27,7 +27,7 @@ func proxyConfig(cfg config.Proxy, dir string, dialer *origin.Dialer, desk http.
 	out := proxy.Config{
 		Listen: cfg.Listen, Address: cfg.Advertise, Names: cfg.Names, Dial: dialer.DialContext, Secure: desk, CompleteRanges: cfg.CompleteRanges,
 		AccessLog: cfg.AccessLog,
-		DigestDir: filepath.Join(dir, "digests"),
+		Dir:       dir,
 		TLS:       &tls.Config{Certificates: []tls.Certificate{certificate}, MinVersion: tls.VersionTLS13},
 	}
 	for _, p := range cfg.Clients {
