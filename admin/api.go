@@ -128,6 +128,9 @@ func (s *Server) reads(a huma.API) {
 	offer(a, http.MethodGet, "/explain", "explain", "What the box would do with a URL, and why", func(_ context.Context, in *askExplain) (client.Explanation, error) {
 		return s.explain(in.URL)
 	})
+	offer(a, http.MethodGet, "/requests", "list-requests", "How the last requests were answered, newest first", func(_ context.Context, in *askPast) ([]client.Request, error) {
+		return s.past(in)
+	})
 	offer(a, http.MethodGet, "/objects/{object}/explain", "explain-object", "How an object is kept, and why", func(_ context.Context, in *askObject) (client.Explanation, error) {
 		return s.explainObject(in.Object)
 	}, http.StatusNotFound, http.StatusConflict)

@@ -12,6 +12,7 @@ import (
 	"github.com/cistern-edge/cistern/admin/client"
 	"github.com/cistern-edge/cistern/cache"
 	"github.com/cistern-edge/cistern/cache/httpcache"
+	"github.com/cistern-edge/cistern/cache/journal"
 )
 
 // explain says what the store holds for a plain GET of a URL, and what
@@ -25,7 +26,7 @@ func (s *Server) explain(address string) (client.Explanation, error) {
 	if err != nil {
 		return client.Explanation{}, huma.Error422UnprocessableEntity(err.Error())
 	}
-	e := client.Explanation{URL: address, Key: key, State: "absent"}
+	e := client.Explanation{URL: address, Key: key, State: "absent", Past: s.remembered(journal.Query{URL: key, Limit: pastOfURL})}
 	if err := s.parts.Objects.Denied(key); err != nil {
 		e.State, e.Reasons = "denied", []string{err.Error(), "a request now would be answered 451, and nobody asked for it"}
 		return e, nil
@@ -40,11 +41,24 @@ func (s *Server) explain(address string) (client.Explanation, error) {
 	}
 	var head httpcache.Response
 	if json.Unmarshal(meta, &head) == nil && head.Status != 0 {
-		verdict := httpcache.Decide(&http.Request{Method: http.MethodGet, URL: u, Header: http.Header{}}, &head, time.Now())
-		e.Reasons = append(e.Reasons, fmt.Sprintf("a request now would %s: %s (age %v, fresh for another %v)",
-			verb(verdict.Action), verdict.Why, verdict.Age.Round(time.Second), max(verdict.TTL, 0).Round(time.Second)))
+		decide(&e, u, &head)
 	}
 	return e, nil
+}
+
+// pastOfURL is how many past requests are told with an explanation.
+const pastOfURL = 10
+
+// decide adds what RFC 9111 makes of a stored response.
+func decide(e *client.Explanation, u *url.URL, head *httpcache.Response) {
+	x := httpcache.Explain(&http.Request{Method: http.MethodGet, URL: u, Header: http.Header{}}, head, time.Now())
+	e.Reasons = append(e.Reasons, x.Steps...)
+	e.Reasons = append(e.Reasons, fmt.Sprintf("a request now would %s: %s (age %v, fresh for another %v)",
+		verb(x.Action), x.Why, x.Age.Round(time.Second), max(x.TTL, 0).Round(time.Second)))
+	e.Decision = &client.Decision{
+		Action: x.Action.String(), Rule: x.Why, Age: int64(x.Age / time.Second),
+		StaleAt: x.StaleAt, RenewUntil: x.RenewUntil, ErrorUntil: x.ErrorUntil,
+	}
 }
 
 // explainObject says how an object is kept.

@@ -25,6 +25,8 @@ type Parts struct {
 	Swarms  Swarms
 	Casts   Casts
 	Agents  Agents
+	// Requests tell of the past.
+	Requests Requests
 	// Stats gives each part's figures for /metrics, by the part's name: a struct
 	// whose numbers, and maps of numbers, have json names. cistern_<part>_<name>
 	// is what comes of them.

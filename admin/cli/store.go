@@ -245,34 +245,6 @@ func describeScrub(c client.Scrub) string {
 	return fmt.Sprintf("scrub %s: %s", c.State, found)
 }
 
-type explainCmd struct {
-	What string `arg:"" help:"An http or https URL, or an object: number, identity (or its beginning), name or title."`
-}
-
-func (c *explainCmd) Run(s *session) error {
-	var e client.Explanation
-	var err error
-	if lower := strings.ToLower(c.What); strings.HasPrefix(lower, "http://") || strings.HasPrefix(lower, "https://") {
-		e, err = s.box.Explain(s.ctx, c.What)
-	} else {
-		e, err = s.box.ExplainObject(s.ctx, c.What)
-	}
-	if err != nil {
-		return fmt.Errorf("explain %s: %w", c.What, err)
-	}
-	if s.json {
-		return s.printJSON(e)
-	}
-	s.say("%s: %s", plain(e.Key), e.State)
-	for _, reason := range e.Reasons {
-		s.say("  - %s", plain(reason))
-	}
-	if k := e.Kept; k != nil {
-		printKept(s, k)
-	}
-	return nil
-}
-
 // maxLines is how many ranges are shown to people.
 const maxLines = 12
 

@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 )
 
 var update = flag.Bool("update", false, "write the golden files anew")
@@ -140,7 +141,7 @@ func TestCalls(t *testing.T) {
 			t.Errorf("%s came with %q", last, r.Header.Get("Authorization"))
 		}
 		switch r.URL.Path {
-		case "/api/v1/swarms", "/api/v1/casts", "/api/v1/agents", "/api/v1/snippets", "/api/v1/objects":
+		case "/api/v1/swarms", "/api/v1/casts", "/api/v1/agents", "/api/v1/snippets", "/api/v1/objects", "/api/v1/requests":
 			fmt.Fprint(w, "[]")
 		default:
 			fmt.Fprint(w, "{}")
@@ -153,20 +154,25 @@ func TestCalls(t *testing.T) {
 	}
 	ctx := context.Background()
 	for want, call := range map[string]func() error{
-		"GET /api/v1/status":                         func() error { _, err := c.Status(ctx); return err },
-		"GET /api/v1/objects":                        func() error { _, err := c.Objects(ctx); return err },
-		"GET /api/v1/objects/http:%2F%2Fa%2Fb%3Fc":   func() error { _, err := c.Object(ctx, "http://a/b?c"); return err },
-		"PUT /api/v1/objects/5/pin":                  func() error { _, err := c.Pin(ctx, "5"); return err },
-		"DELETE /api/v1/objects/5/pin":               func() error { _, err := c.Unpin(ctx, "5"); return err },
-		"DELETE /api/v1/objects/..%2Fstatus":         func() error { _, err := c.Evict(ctx, "../status"); return err },
-		"POST /api/v1/objects/5/cast":                func() error { _, err := c.Cast(ctx, "5"); return err },
-		"POST /api/v1/add":                           func() error { _, err := c.Add(ctx, Addition{URL: "http://a/"}); return err },
-		"GET /api/v1/swarms":                         func() error { _, err := c.Swarms(ctx); return err },
-		"GET /api/v1/casts":                          func() error { _, err := c.Casts(ctx); return err },
-		"GET /api/v1/agents":                         func() error { _, err := c.Agents(ctx); return err },
-		"DELETE /api/v1/agents/7":                    func() error { return c.Revoke(ctx, "7") },
-		"GET /api/v1/enrolment":                      func() error { _, err := c.Enrolment(ctx); return err },
-		"GET /api/v1/explain?url=http%3A%2F%2Fa%2F":  func() error { _, err := c.Explain(ctx, "http://a/"); return err },
+		"GET /api/v1/status":                        func() error { _, err := c.Status(ctx); return err },
+		"GET /api/v1/objects":                       func() error { _, err := c.Objects(ctx); return err },
+		"GET /api/v1/objects/http:%2F%2Fa%2Fb%3Fc":  func() error { _, err := c.Object(ctx, "http://a/b?c"); return err },
+		"PUT /api/v1/objects/5/pin":                 func() error { _, err := c.Pin(ctx, "5"); return err },
+		"DELETE /api/v1/objects/5/pin":              func() error { _, err := c.Unpin(ctx, "5"); return err },
+		"DELETE /api/v1/objects/..%2Fstatus":        func() error { _, err := c.Evict(ctx, "../status"); return err },
+		"POST /api/v1/objects/5/cast":               func() error { _, err := c.Cast(ctx, "5"); return err },
+		"POST /api/v1/add":                          func() error { _, err := c.Add(ctx, Addition{URL: "http://a/"}); return err },
+		"GET /api/v1/swarms":                        func() error { _, err := c.Swarms(ctx); return err },
+		"GET /api/v1/casts":                         func() error { _, err := c.Casts(ctx); return err },
+		"GET /api/v1/agents":                        func() error { _, err := c.Agents(ctx); return err },
+		"DELETE /api/v1/agents/7":                   func() error { return c.Revoke(ctx, "7") },
+		"GET /api/v1/enrolment":                     func() error { _, err := c.Enrolment(ctx); return err },
+		"GET /api/v1/explain?url=http%3A%2F%2Fa%2F": func() error { _, err := c.Explain(ctx, "http://a/"); return err },
+		"GET /api/v1/requests?limit=3&since=2026-03-01T12%3A00%3A00Z&until=2026-03-01T12%3A00%3A00Z": func() error {
+			at := time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
+			_, err := c.Past(ctx, PastQuery{Since: at, Until: at, Limit: 3})
+			return err
+		},
 		"GET /api/v1/snippets?address=10.0.0.1%3A80": func() error { _, err := c.Snippets(ctx, "10.0.0.1:80"); return err },
 	} {
 		if err := call(); err != nil || last != want {

@@ -133,6 +133,20 @@ type Explanation struct {
 	Kept   *Kept   `json:"kept,omitempty" doc:"How the store keeps it"`
 	// Reasons are sentences, the decisive one last.
 	Reasons []string `json:"reasons" nullable:"false" doc:"Why, step by step"`
+	// Decision is there if the store has a response for the URL.
+	Decision *Decision `json:"decision,omitempty" doc:"What a plain GET would get now"`
+	Past     []Request `json:"past,omitempty" doc:"How the last requests for it were answered, newest first"`
+}
+
+// Decision is what a plain GET for a stored response would get now.
+type Decision struct {
+	Action string `json:"action" enum:"serve,revalidate,fetch,gateway timeout" doc:"What the box would do"`
+	Rule   string `json:"rule" doc:"The rule that decides, with its section"`
+	Age    int64  `json:"age" doc:"Age of what is stored, in seconds"`
+	// StaleAt may be in the past.
+	StaleAt    time.Time `json:"stale_at" doc:"When it ceases to be fresh"`
+	RenewUntil time.Time `json:"stale_while_revalidate_until,omitzero" doc:"Until when it is served stale while it is asked for again"`
+	ErrorUntil time.Time `json:"stale_if_error_until,omitzero" doc:"Until when it is served stale if the origin fails"`
 }
 
 // Snippet is text to paste into a server's configuration.

@@ -198,3 +198,23 @@ func FuzzLoad(f *testing.F) {
 		}
 	})
 }
+
+func TestWhereTheTimeWent(t *testing.T) {
+	const s = time.Second
+	for want, e := range map[string]Entry{
+		"":                                  {Took: 99 * time.Millisecond},
+		"3s of 5s went until the origin":    {Asked: 3 * s, Answered: 4 * s, First: 5 * s, Took: 5 * s},
+		"3s of 5s went for the origin":      {Asked: s, Answered: 4 * s, First: 4 * s, Took: 5 * s},
+		"3s of 4s went from there":          {Answered: s, First: 4 * s, Took: 4 * s},
+		"9s of 10s went to send the rest":   {Answered: s, First: s, Took: 10 * s},
+		"4s of 5s went waiting":             {Collapsed: true, First: 4 * s, Took: 5 * s},
+		"4s of 5s went to read":             {Hit: true, First: 4 * s, Took: 5 * s},
+		"5s of 5s went trying to reach":     {Fwd: "uri-miss", Took: 5 * s},
+		"2s of 2s went until the first":     {First: 2 * s, Took: 2 * s},
+		"30s of 31s went to send the rest:": {Hit: true, First: s, Took: 31 * s},
+	} {
+		if got := e.Where(); !strings.HasPrefix(got, want) || want == "" && got != "" {
+			t.Errorf("%+v: %q, want %q", e, got, want)
+		}
+	}
+}
