@@ -24,6 +24,7 @@ store.rss        ./hwtest        ^TestWeight
 store.disk       ./hwtest        TestDisk
 store.volume     ./hwtest        TestVolume
 norm.engine      ./multicast/norm Figures
+norm.cast        ./multicast     Figures
 norm.libnorm     ./hwtest        TestNormWithLibnorm
 norm.wire.few    ./hwtest        TestNormWire/random/(1|8_receivers,_5)
 norm.wire.many   ./hwtest        TestNormWire/random/32

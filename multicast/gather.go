@@ -1,64 +1,143 @@
 package multicast
 
-import "github.com/cistern-edge/cistern/cache/content"
+import (
+	"cmp"
+	"slices"
 
-// gatherSize is how many bytes are gathered before they are written.
-const gatherSize = 256 << 10
+	"github.com/cistern-edge/cistern/cache/content"
+)
 
-// gather puts symbols that come in order together into long writes, which begin
-// and end at multiples of gatherSize. Those that fill gaps behind are written at
-// once.
+// A gather holds up to gatherWindows windows of gatherSize bytes: the blocks
+// that are sent side by side by default, and somewhat more.
+const (
+	gatherSize    = 256 << 10
+	gatherWindows = 12
+)
+
+// gather puts symbols together into long writes. A window is written when it is
+// full or, of too many, when it is the first one; what comes for it after that
+// fills gaps and is written at once.
 type gather struct {
 	write func(p []byte, r content.Range) error
 	read  func(p []byte, off int64) (int, error)
 
-	at   int64 // where the buffer begins
+	windows []*gatherWindow // in order
+	spare   []*gatherWindow
+	low     int64 // windows before it have been written
+}
+
+// gatherWindow is bytes from a multiple of gatherSize on.
+type gatherWindow struct {
+	at   int64
 	buf  []byte
-	have content.Ranges // in the buffer
+	have content.Ranges
+}
+
+// full reports whether nothing is missing.
+func (w *gatherWindow) full() bool { return len(w.have) == 1 && w.have[0].Len() == gatherSize }
+
+// chunks calls f for the parts of p, the bytes of r, that lie in one window each.
+func chunks(p []byte, r content.Range, f func(base int64, p []byte, r content.Range) error) error {
+	for r.Len() > 0 {
+		base := r.Off - r.Off%gatherSize
+		part := content.Range{Off: r.Off, End: min(r.End, base+gatherSize)}
+		if err := f(base, p[:part.Len()], part); err != nil {
+			return err
+		}
+		p, r.Off = p[part.Len():], part.End
+	}
+	return nil
+}
+
+// find gives the place of a window, and whether it is there.
+func (g *gather) find(base int64) (int, bool) {
+	return slices.BinarySearchFunc(g.windows, base, func(w *gatherWindow, base int64) int { return cmp.Compare(w.at, base) })
 }
 
 // put takes the bytes of r.
 func (g *gather) put(p []byte, r content.Range) error {
-	for r.Len() > 0 {
-		if r.Off < g.at {
+	return chunks(p, r, func(base int64, p []byte, r content.Range) error {
+		i, ok := g.find(base)
+		crowded := len(g.windows) == gatherWindows
+		switch {
+		case ok:
+		case base < g.low, crowded && i == 0:
 			return g.write(p, r)
-		}
-		if r.Off >= g.at+gatherSize {
-			if err := g.flush(); err != nil {
+		case crowded:
+			if err := g.settle(0); err != nil {
 				return err
 			}
-			g.at = r.Off - r.Off%gatherSize
+			i--
+			fallthrough
+		default:
+			g.windows = slices.Insert(g.windows, i, g.open(base))
 		}
-		if g.buf == nil {
-			g.buf = make([]byte, gatherSize)
+		w := g.windows[i]
+		copy(w.buf[r.Off-base:], p)
+		if w.have.Add(r); w.full() {
+			return g.settle(i)
 		}
-		n := copy(g.buf[r.Off-g.at:], p)
-		g.have.Add(content.Range{Off: r.Off, End: r.Off + int64(n)})
-		p, r.Off = p[n:], r.Off+int64(n)
+		return nil
+	})
+}
+
+// open gives an empty window.
+func (g *gather) open(base int64) *gatherWindow {
+	n := len(g.spare) - 1
+	if n < 0 {
+		return &gatherWindow{at: base, buf: make([]byte, gatherSize)}
+	}
+	w := g.spare[n]
+	g.spare = g.spare[:n]
+	w.at, w.have = base, w.have[:0]
+	return w
+}
+
+// settle writes the window at a place and forgets it.
+func (g *gather) settle(i int) error {
+	w := g.windows[i]
+	g.windows = slices.Delete(g.windows, i, i+1)
+	g.spare = append(g.spare, w)
+	if i == 0 {
+		g.low = w.at + gatherSize
+	}
+	for _, r := range w.have {
+		if err := g.write(w.buf[r.Off-w.at:r.End-w.at], r); err != nil {
+			return err
+		}
 	}
 	return nil
 }
 
 // get fills p with the bytes of r and gives how many of them there are.
-func (g *gather) get(p []byte, r content.Range) (int, error) {
-	for _, in := range g.have.Within(r) {
-		copy(p[in.Off-r.Off:in.End-r.Off], g.buf[in.Off-g.at:])
-	}
-	for _, out := range g.have.Without(r) {
-		if n, err := g.read(p[out.Off-r.Off:out.End-r.Off], out.Off); int64(n) < out.Len() {
-			return int(out.Off - r.Off + int64(n)), err
+func (g *gather) get(p []byte, r content.Range) (n int, err error) {
+	err = chunks(p, r, func(base int64, p []byte, r content.Range) error {
+		gaps := content.Ranges{r}
+		if i, ok := g.find(base); ok {
+			w := g.windows[i]
+			for _, in := range w.have.Within(r) {
+				copy(p[in.Off-r.Off:], w.buf[in.Off-base:in.End-base])
+			}
+			gaps = w.have.Without(r)
 		}
-	}
-	return len(p), nil
+		for _, gap := range gaps {
+			if got, err := g.read(p[gap.Off-r.Off:gap.End-r.Off], gap.Off); int64(got) < gap.Len() {
+				n += int(gap.Off-r.Off) + got
+				return err
+			}
+		}
+		n += int(r.Len())
+		return nil
+	})
+	return n, err
 }
 
 // flush writes what has been gathered.
 func (g *gather) flush() error {
-	for _, r := range g.have {
-		if err := g.write(g.buf[r.Off-g.at:r.End-g.at], r); err != nil {
+	for len(g.windows) > 0 {
+		if err := g.settle(0); err != nil {
 			return err
 		}
 	}
-	g.have = g.have[:0]
 	return nil
 }

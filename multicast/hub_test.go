@@ -34,13 +34,27 @@ func (h *hub) sent(host *hubHost) int64 {
 	return h.bytes[host.addr]
 }
 
-// hubHost is a machine on the LAN: its network. hub.mu guards loss and dice.
+// hubHost is a machine on the LAN: its network. hub.mu guards loss,
+// dice and what bursts are made of.
 type hubHost struct {
 	hub  *hub
 	addr netip.Addr
 	loss float64
 	dice *rand.Rand
 	deaf bool // gets no multicast, as behind a switch that lost its querier
+
+	burst  int // packets that are lost at once, 0 or 1 for one by one
+	losing int // packets of a burst yet to be lost
+}
+
+// loses says what becomes of a packet; hub.mu is held.
+func (m *hubHost) loses() bool {
+	if m.losing == 0 && m.dice.Float64() < m.loss/float64(max(1, m.burst)) {
+		m.losing = max(1, m.burst)
+	}
+	lost := m.losing > 0
+	m.losing = max(0, m.losing-1)
+	return lost
 }
 
 func (m *hubHost) address(string, netip.Addr) (netip.Addr, error) { return m.addr, nil }
@@ -122,7 +136,7 @@ func (h *hub) deliver(p []byte, from, to netip.AddrPort) {
 			continue
 		}
 		if _, ok := lost[c.host]; !ok {
-			lost[c.host] = c.host.dice.Float64() < c.host.loss || c.host.deaf && to.Addr().IsMulticast()
+			lost[c.host] = c.host.loses() || c.host.deaf && to.Addr().IsMulticast()
 		}
 		if lost[c.host] {
 			continue

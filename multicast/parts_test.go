@@ -114,7 +114,7 @@ func TestExtentsCoverTheObject(t *testing.T) {
 }
 
 func TestTrayGathersAndReadsBack(t *testing.T) {
-	data := noise(9, 3*gatherSize)
+	data := noise(9, (gatherWindows+2)*gatherSize)
 	sink := contenttest.NewSink(int64(len(data)), nil)
 	sink.Have(data[5000:6000], 5000)
 	const base = 1000
@@ -143,7 +143,19 @@ func TestTrayGathersAndReadsBack(t *testing.T) {
 	if sink.Accepted() != 1000 {
 		t.Errorf("%d bytes were handed on, want them gathered", sink.Accepted()-1000)
 	}
-	write(base+gatherSize, 1400) // the first ones go out
+	for i := range gatherWindows {
+		if sink.Accepted() != 1000 {
+			t.Errorf("%d bytes were handed on with %d windows open", sink.Accepted()-1000, i+1)
+		}
+		write(gatherSize*(i+1)-700, 1400) // half of it in the window before
+	}
+	if sink.Accepted() != 1000+2800+700 { // the first one went out
+		t.Errorf("%d bytes were handed on, want those of one window", sink.Accepted()-1000)
+	}
+	write(gatherSize+700, gatherSize-1400) // one is full
+	if sink.Accepted() != 1000+2800+700+gatherSize {
+		t.Errorf("%d bytes were handed on, want those of two windows", sink.Accepted()-1000)
+	}
 	check(base, 2800, base+2800)
 	write(base+2800, 9000) // behind the buffer, over what was here
 	check(base, 2800+9000, base+2800+9000)
@@ -156,7 +168,7 @@ func TestTrayGathersAndReadsBack(t *testing.T) {
 	if err := tr.flush(); err != nil {
 		t.Fatal(err)
 	}
-	if want := int64(2800 + 9000 + 1400); sink.Accepted() != want {
+	if want := int64(2800 + 9000 + gatherWindows*1400 + gatherSize - 1400); sink.Accepted() != want {
 		t.Errorf("%d bytes were accepted, want %d", sink.Accepted(), want)
 	}
 	if sink.Again() != 0 || len(sink.Faults()) > 0 {

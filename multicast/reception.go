@@ -103,7 +103,7 @@ func newReception(ctx context.Context, c *Catcher, n announce.Notice, sink conte
 	r.engine, err = norm.NewReceiver(norm.ReceiverConfig{
 		Node: c.line.Node(), Rand: rand.NewPCG(rand.Uint64(), rand.Uint64()), Accept: r.accept,
 		Sender: boxNode, Instance: n.Instance, Unicast: true, FeedbackTo: n.Feedback, Silent: r.late,
-		MaxObjectSize: n.ExtentSize, MaxSegmentSize: int(n.SegmentSize), MaxSenders: 1,
+		MaxObjectSize: n.ExtentSize, MaxSegmentSize: int(n.SegmentSize), MaxSenders: 1, MaxParityBytes: 4 << 20,
 		Auth: newAgentAuth(c.line.file.Public, c.line.file.Secret),
 	})
 	if err != nil {

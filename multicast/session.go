@@ -99,7 +99,7 @@ func (s *session) open() (err error) {
 	}
 	s.sender, err = norm.NewSender(norm.SenderConfig{
 		Node: boxNode, Rand: rand.NewPCG(rand.Uint64(), rand.Uint64()),
-		SegmentSize: cfg.SegmentSize, K: cfg.K, Parity: cfg.Parity, FTIInInfoOnly: true,
+		SegmentSize: cfg.SegmentSize, K: cfg.K, Parity: cfg.Parity, Interleave: cfg.Interleave, Anticipate: true, FTIInInfoOnly: true,
 		Rate: cfg.Rate / 8, GRTT: 20 * time.Millisecond, RepairRounds: cfg.RepairRounds, RepairBytes: s.each / 2,
 		Auth: boxAuth{s.c.key, s.c.roster},
 	})
@@ -240,7 +240,8 @@ func (s *session) sentExtents() int { return int(s.firstPass() / s.each) }
 
 // firstPass is how many bytes of the object have been sent once.
 func (s *session) firstPass() int64 {
-	return min(int64(s.sender.Stats().DataPackets)*int64(s.c.cfg.SegmentSize), s.info.ID.Size)
+	st := s.sender.Stats()
+	return min(int64(st.DataPackets-st.AheadPackets)*int64(s.c.cfg.SegmentSize), s.info.ID.Size)
 }
 
 // transmit sends a burst, if one may go.

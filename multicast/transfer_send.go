@@ -344,7 +344,7 @@ func (s *FileSender) publish(now time.Time) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	f := &s.figures
-	f.Sent = min(int64(st.DataPackets)*int64(s.cfg.SegmentSize), f.Size)
+	f.Sent = min(int64(st.DataPackets-st.AheadPackets)*int64(s.cfg.SegmentSize), f.Size)
 	f.Repair, f.Packets = int64(st.RepairBytes), st.Packets
 	f.Nacks, f.Acks = st.Nacks, st.Acks
 	f.Seconds, f.GRTT = now.Sub(s.began).Seconds(), st.GRTT.Seconds()

@@ -27,7 +27,7 @@ type tray struct {
 
 func newTray(sink content.Sink, extent content.Range) *tray {
 	t := &tray{sink: sink, extent: extent}
-	t.gather = gather{write: t.write, read: sink.ReadAt, at: extent.Off}
+	t.gather = gather{write: t.write, read: sink.ReadAt}
 	for _, gap := range sink.Missing() {
 		t.missing.Add(gap.Clip(extent))
 	}

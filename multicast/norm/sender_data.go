@@ -62,8 +62,13 @@ func (o *txObject) readSymbols(block int64, first, end int, buf []byte) ([]byte,
 	return buf, o.readAt(buf, off)
 }
 
-// readAheadBytes bounds what is read ahead for the first pass.
-const readAheadBytes = 4 << 20
+// What is read ahead for the first pass: of each block so much that it is still
+// in the processor's cache when it is sent, of all blocks of a group no more
+// than the other.
+const (
+	readAheadBlock = 64 << 10
+	readAheadBytes = 4 << 20
+)
 
 // readAhead holds the symbols that come next of each block of the group that
 // the first pass is in.
@@ -94,7 +99,7 @@ func (r *readAhead) symbol(o *txObject, block int64, i int) ([]byte, error) {
 	}
 	w := &r.windows[block-first]
 	if i < w.start || i >= w.end {
-		n := max(readAheadBytes/(int(end-first)*o.part.Symbol), 1)
+		n := max(min(readAheadBlock, readAheadBytes/int(end-first))/o.part.Symbol, 1)
 		w.start, w.end = i, min(i+n, o.part.Len(block))
 		var err error
 		if w.data, err = o.readSymbols(block, w.start, w.end, w.data); err != nil {
@@ -139,6 +144,9 @@ func (s *Sender) runSend(now time.Time, b []byte) []byte {
 			continue
 		}
 		s.stats.DataPackets++
+		if int(s.pass.Symbol) >= o.part.Len(int64(s.pass.Block)) {
+			s.stats.AheadPackets++
+		}
 		s.stats.DataBytes += uint64(len(out) - len(b))
 		s.advance(now, o)
 		return out

@@ -7,8 +7,9 @@ import "time"
 type SenderStats struct {
 	// Packets and Bytes count everything that Poll gave.
 	Packets, Bytes uint64
-	// DataPackets and DataBytes count the first pass, AutoParity included.
-	DataPackets, DataBytes uint64
+	// DataPackets and DataBytes count the first pass, parity that goes ahead
+	// included; AheadPackets are those.
+	DataPackets, DataBytes, AheadPackets uint64
 	// RepairPackets and RepairBytes count retransmissions and parity that
 	// somebody asked for.
 	RepairPackets, RepairBytes uint64
