@@ -69,12 +69,24 @@ func (s *Segments) cut(id uint32) {
 	if err != nil {
 		return
 	}
+	if writtenToEnd(x.file) {
+		s.files.put(x)
+		return
+	}
 	data, err := readSegment(x.file)
 	end := scanRecords(data, id, x.salt, func(record, []byte, []byte, error) bool { return true })
 	s.files.put(x)
 	if err == nil && os.Truncate(segmentPath(s.dir, id), end) == nil {
 		s.files.resize(id, end)
 	}
+}
+
+// writtenToEnd tells that a segment has nothing to free: what was reserved and not
+// used is zeros. Reading all of each full one would hold up the start.
+func writtenToEnd(f *os.File) bool {
+	var last [recordAlign]byte
+	_, err := f.ReadAt(last[:], SegmentSize-recordAlign)
+	return err == nil && last != [recordAlign]byte{}
 }
 
 func segmentNumber(name string) (uint32, bool) {

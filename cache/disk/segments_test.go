@@ -349,3 +349,34 @@ func TestFlushTellsWhatIsLost(t *testing.T) {
 	_, _, err := s.Read(lost.at, lost.num, nil)
 	wantErr(t, "reading what was lost", err, ErrDamaged)
 }
+
+// TestFullSegmentIsNotReadAtStart: what is damaged in a segment that was written
+// to its end is found when it is read, not by reading all of it at each start.
+func TestFullSegmentIsNotReadAtStart(t *testing.T) {
+	t.Parallel()
+	v := openVolume(t, t.TempDir())
+	s := v.Segments()
+	first := put(t, s, object{num: 1, body: noise(1, 60_000)})
+	last, num := first, uint64(2)
+	for ; last.at.Segment == first.at.Segment; num++ {
+		room := SegmentSize - int(align(int64(last.at.Off)+int64(last.at.Len))) - recordHead
+		if room < 0 { // full
+			break
+		}
+		last = put(t, s, object{num: num, body: noise(num, min(room, 60_000))})
+	}
+	path := segmentPath(s.dir, first.at.Segment)
+	must(t, v.Close())
+	f, err := os.OpenFile(path, os.O_RDWR, 0)
+	must(t, err)
+	_, err = f.WriteAt([]byte("torn"), int64(last.at.Off)+recordHead+1)
+	must(t, errors.Join(err, f.Close()))
+
+	s = openVolume(t, v.dir).Segments()
+	if list := s.List(); len(list) != 1 || list[0].Bytes != SegmentSize {
+		t.Errorf("segments are %+v", list)
+	}
+	wantObject(t, s, first)
+	_, _, err = s.Read(last.at, last.num, nil)
+	wantErr(t, "the torn record", err, ErrDamaged)
+}
