@@ -21,6 +21,8 @@ func (c Config) Validate() error {
 		f.add(0, "version", "is %d; this program knows %d", c.Version, Version)
 	}
 	c.Proxy.check(&f)
+	c.Origin.check(&f)
+	c.WAN.check(&f)
 	c.Admin.check(&f)
 	c.Store.check(&f)
 	c.Peering.check(&f)

@@ -22,6 +22,8 @@ const Version = 1
 type Config struct {
 	Version   int       `toml:"version" comment:"Layout of this file; always 1 for now."`
 	Proxy     Proxy     `toml:"proxy"`
+	Origin    Origin    `toml:"origin"`
+	WAN       WAN       `toml:"wan"`
 	Admin     Admin     `toml:"admin"`
 	Store     Store     `toml:"store"`
 	Peering   Peering   `toml:"peering"`
@@ -149,6 +151,8 @@ func Default() Config {
 	return Config{
 		Version: Version,
 		Proxy:   Proxy{Listen: "127.0.0.1:3142", Names: []string{}, Clients: []netip.Prefix{}, AllowDestinations: []Destination{}},
+		Origin:  Origin{MaxConnections: 512, MaxConnectionsPerHost: 64, MaxWaiting: 10_000, MaxWait: Duration(30 * time.Second)},
+		WAN:     WAN{Hours: []Hours{}},
 		Admin:   Admin{Listen: "127.0.0.1:8080", Names: []string{}, Session: Duration(12 * time.Hour)},
 		Store:   Store{Dir: "./var", MaxBytes: 50e9, Volumes: []string{}, RAM: 32 << 20, ScrubPeriod: Period(14 * day), Quotas: []Quota{}},
 		Peering: Peering{Enabled: true, MaxConnections: 20, Upload: 20e6, LAN: []netip.Prefix{}},

@@ -9,6 +9,7 @@
 package origin
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -16,6 +17,7 @@ import (
 	"math"
 	"net"
 	"net/http"
+	"net/netip"
 	"net/url"
 	"strings"
 	"sync/atomic"
@@ -36,8 +38,17 @@ type Config struct {
 	HeaderTimeout time.Duration
 	// IdleTimeout bounds the wait for the next byte of a body; 0 means 60 s.
 	IdleTimeout time.Duration
-	// MaxConnsPerHost bounds connections to one host; 0 means 128.
-	MaxConnsPerHost int
+	// MaxConns bounds requests under way, MaxConnsPerHost those to one host; 0
+	// means 512 and 64. A place is taken until the body has been read.
+	MaxConns, MaxConnsPerHost int
+	// MaxWaiting bounds requests that wait for a place, and MaxWait how long one
+	// waits; 0 means 10,000 and 30 s. Others are turned away with a *BusyError.
+	MaxWaiting int
+	MaxWait    time.Duration
+	// Pace caps the rate of bodies; nil does not. Those of hosts for which IsLAN
+	// is true are not capped.
+	Pace  *Pacer
+	IsLAN func(netip.Addr) bool
 }
 
 // Validate reports every fault of the configuration at once.
@@ -52,8 +63,13 @@ func (c Config) Validate() error {
 	if c.IdleTimeout < 0 {
 		faults = append(faults, fmt.Errorf("origin.idle_timeout: %s is negative", c.IdleTimeout))
 	}
-	if c.MaxConnsPerHost < 0 {
-		faults = append(faults, fmt.Errorf("origin.max_conns_per_host: %d is negative", c.MaxConnsPerHost))
+	for key, n := range map[string]int{"max_conns": c.MaxConns, "max_conns_per_host": c.MaxConnsPerHost, "max_waiting": c.MaxWaiting} {
+		if n < 0 {
+			faults = append(faults, fmt.Errorf("origin.%s: %d is negative", key, n))
+		}
+	}
+	if c.MaxWait < 0 {
+		faults = append(faults, fmt.Errorf("origin.max_wait: %s is negative", c.MaxWait))
 	}
 	return errors.Join(faults...)
 }
@@ -67,6 +83,7 @@ type Mirrors struct {
 	cfg       Config
 	log       *slog.Logger
 	transport *http.Transport
+	gate      *gate
 
 	requests, ranges, resumed, bytes atomic.Int64
 }
@@ -76,23 +93,20 @@ func NewMirrors(cfg Config, log *slog.Logger) (*Mirrors, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
-	if cfg.HeaderTimeout == 0 {
-		cfg.HeaderTimeout = time.Minute
+	cfg.HeaderTimeout = cmp.Or(cfg.HeaderTimeout, time.Minute)
+	cfg.IdleTimeout = cmp.Or(cfg.IdleTimeout, time.Minute)
+	g := &gate{
+		most: cmp.Or(cfg.MaxConns, 512), perHost: cmp.Or(cfg.MaxConnsPerHost, 64), line: cmp.Or(cfg.MaxWaiting, 10000),
+		patience: cmp.Or(cfg.MaxWait, 30*time.Second), hosts: map[string]*queue{},
 	}
-	if cfg.IdleTimeout == 0 {
-		cfg.IdleTimeout = time.Minute
-	}
-	if cfg.MaxConnsPerHost == 0 {
-		cfg.MaxConnsPerHost = 128
-	}
-	return &Mirrors{cfg: cfg, log: log, transport: &http.Transport{
+	return &Mirrors{cfg: cfg, log: log, gate: g, transport: &http.Transport{
 		DialContext:            cfg.Dial,
 		Proxy:                  cfg.Proxy,
 		ForceAttemptHTTP2:      true,
 		DisableCompression:     true, // what the client asked for is what is stored
 		MaxIdleConns:           256,
 		MaxIdleConnsPerHost:    16,
-		MaxConnsPerHost:        cfg.MaxConnsPerHost,
+		MaxConnsPerHost:        g.perHost,
 		IdleConnTimeout:        90 * time.Second,
 		TLSHandshakeTimeout:    10 * time.Second,
 		ResponseHeaderTimeout:  cfg.HeaderTimeout,
@@ -114,11 +128,18 @@ type Stats struct {
 	Resumed  int64 `json:"resumed"`
 	// Bytes counts body bytes received.
 	Bytes int64 `json:"bytes"`
+	// Open counts requests under way now, Waiting those that wait for a place,
+	// Turned those that got none.
+	Open    int   `json:"open"`
+	Waiting int   `json:"waiting"`
+	Turned  int64 `json:"turned"`
 }
 
 // Stats gives a snapshot.
 func (m *Mirrors) Stats() Stats {
-	return Stats{Requests: m.requests.Load(), Ranges: m.ranges.Load(), Resumed: m.resumed.Load(), Bytes: m.bytes.Load()}
+	s := Stats{Requests: m.requests.Load(), Ranges: m.ranges.Load(), Resumed: m.resumed.Load(), Bytes: m.bytes.Load()}
+	s.Open, s.Waiting, s.Turned = m.gate.figures()
+	return s
 }
 
 // Open sends req, any method, and returns the head of the answer. req has an
@@ -186,25 +207,6 @@ func (m *Mirrors) Resume(ctx context.Context, req *http.Request, stored *httpcac
 	whole, _, _, _ := httpcache.Whole(head) // checkPart has seen that it is sound
 	whole.Status = http.StatusPartialContent
 	return m.offer(req, whole, whole.Header, p), nil
-}
-
-// send sends one request and counts.
-func (m *Mirrors) send(req *http.Request) (*http.Response, error) {
-	req.RequestURI = ""
-	if _, ok := req.Header["User-Agent"]; !ok {
-		req.Header.Set("User-Agent", "") // or net/http puts its own
-	}
-	m.requests.Add(1)
-	resp, err := m.transport.RoundTrip(req)
-	if err != nil {
-		return nil, fmt.Errorf("ask %s: %w", req.URL.Host, err)
-	}
-	if resp.StatusCode < 200 { // 101 was not asked for, and below 100 there is nothing
-		resp.Body.Close()
-		return nil, fmt.Errorf("ask %s: status %d is not that of an answer", req.URL.Host, resp.StatusCode)
-	}
-	resp.Body = counted{resp.Body, &m.bytes}
-	return resp, nil
 }
 
 // offer makes the Offer for an open answer. head is the header's stored form.

@@ -4,11 +4,14 @@ import (
 	"bytes"
 	"fmt"
 	"net/http"
+	"net/http/httptest"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/cistern-edge/cistern/cache/origin"
 )
 
 // pulled is an origin that counts the body bytes it was asked for.
@@ -238,5 +241,41 @@ func TestCompleteRangesBringsTheRest(t *testing.T) {
 	b.settle()
 	if r := b.get(s.URL + "/x"); !bytes.Equal(r.body, body) || !strings.Contains(r.status(), "hit") {
 		t.Errorf("%d bytes, %s", len(r.body), r.status())
+	}
+}
+
+// TestNoStormOnAnOriginThatFails: whoever waited for an answer that was an error
+// is told so, and does not ask again at once.
+func TestNoStormOnAnOriginThatFails(t *testing.T) {
+	gate := make(chan struct{})
+	s := newSite(t, func(w http.ResponseWriter, _ *http.Request) {
+		<-gate
+		w.WriteHeader(http.StatusServiceUnavailable)
+	})
+	b := simpleBox(t)
+	var wait sync.WaitGroup
+	for range 20 {
+		wait.Go(func() {
+			if r := b.get(s.URL + "/x"); r.StatusCode != http.StatusServiceUnavailable {
+				t.Errorf("%d %s", r.StatusCode, r.status())
+			}
+		})
+	}
+	waitFor(t, "all requests", func() bool { return b.Stats().Requests == 20 })
+	time.Sleep(50 * time.Millisecond) // until they wait
+	close(gate)
+	wait.Wait()
+	if n := len(s.requests()); n > 3 { // one more round for those who came late
+		t.Errorf("%d requests at the origin", n)
+	}
+}
+
+func TestOverloadIsTold(t *testing.T) {
+	b := simpleBox(t)
+	w := httptest.NewRecorder()
+	r := httptest.NewRequest(http.MethodGet, "http://origin.example/", nil)
+	b.refuse(w, r, unreachable(fmt.Errorf("ask: %w", &origin.BusyError{Host: "origin.example", Why: "too many", RetryAfter: 7 * time.Second}), "uri-miss"))
+	if w.Code != http.StatusServiceUnavailable || w.Header().Get("Retry-After") != "7" || !strings.Contains(w.Body.String(), "too many") {
+		t.Errorf("%d %v %s", w.Code, w.Header(), w.Body)
 	}
 }

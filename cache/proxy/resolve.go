@@ -3,6 +3,7 @@ package proxy
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/http"
 	"strconv"
 	"strings"
@@ -104,6 +105,9 @@ func (s *Server) named(name string) *found {
 	}
 	return &found{name: name, head: head, info: info, epoch: epoch}
 }
+
+// overloaded is when to ask again for what upstream failed to answer.
+const overloaded = 5 * time.Second
 
 // maxRounds is how often a request waits for others' answers before it asks for
 // itself.
@@ -211,6 +215,10 @@ func (s *Server) await(ctx context.Context, q *query, f *found, v httpcache.Verd
 			return &answer{found: fl.found, status: status}, nil
 		}
 		return &answer{found: fl.found, own: fl.own, status: status}, nil
+	case !lead && (fl.status >= 500 || fl.status == http.StatusTooManyRequests):
+		// An answer that only its leader may have still says how upstream is: it
+		// would not be better off with one more request for each who waits.
+		return nil, &fault{status: http.StatusServiceUnavailable, why: fmt.Sprintf("upstream has just answered another client with status %d", fl.status), fwd: v.Fwd, retry: overloaded}
 	case lead && fl.offer != nil:
 		if q.req.Method == http.MethodGet && !suit(q.req, fl.offer) {
 			fl.abandon()
@@ -226,9 +234,12 @@ func (s *Server) await(ctx context.Context, q *query, f *found, v httpcache.Verd
 func unreachable(err error, fwd httpcache.Fwd) error {
 	var refused *origin.RefusedError
 	var timeout interface{ Timeout() bool }
+	var busy *origin.BusyError
 	switch {
 	case errors.Is(err, cache.ErrDenied):
 		return err
+	case errors.As(err, &busy):
+		return &fault{status: http.StatusServiceUnavailable, why: err.Error(), fwd: fwd, retry: busy.RetryAfter}
 	case errors.As(err, &refused):
 		return &fault{status: http.StatusForbidden, why: err.Error(), fwd: fwd}
 	case errors.As(err, &timeout) && timeout.Timeout():

@@ -115,7 +115,7 @@ func (c *runCommand) Run(ctx context.Context) error {
 
 	// The only way out, and the store.
 	dialer := &origin.Dialer{Allow: allow}
-	mirrors, err := origin.NewMirrors(origin.Config{Dial: dialer.DialContext}, log)
+	mirrors, err := origin.NewMirrors(originConfig(cfg, dialer), log)
 	if err != nil {
 		return err
 	}

@@ -36,6 +36,33 @@ func proxyConfig(cfg config.Proxy, dir string, dialer *origin.Dialer, desk http.
 	return out
 }
 
+func originConfig(cfg config.Config, dialer *origin.Dialer) origin.Config {
+	return origin.Config{
+		Dial: dialer.DialContext, MaxConns: cfg.Origin.MaxConnections, MaxConnsPerHost: cfg.Origin.MaxConnectionsPerHost,
+		MaxWaiting: cfg.Origin.MaxWaiting, MaxWait: time.Duration(cfg.Origin.MaxWait), Pace: pacer(cfg.WAN),
+		IsLAN: func(a netip.Addr) bool { return a.IsLoopback() || a.IsPrivate() || a.IsLinkLocalUnicast() },
+	}
+}
+
+// pacer caps the uplink by the hour; nil if it is never capped.
+func pacer(cfg config.WAN) *origin.Pacer {
+	capped := cfg.Rate > 0
+	for _, h := range cfg.Hours {
+		capped = capped || h.Rate > 0
+	}
+	if !capped {
+		return nil
+	}
+	return origin.NewPacer(func(now time.Time) int64 {
+		for _, h := range cfg.Hours {
+			if (origin.Hours{From: time.Duration(h.From), To: time.Duration(h.To)}).Contains(now) {
+				return int64(h.Rate) / 8
+			}
+		}
+		return int64(cfg.Rate) / 8
+	})
+}
+
 func swarmConfig(cfg config.Config, address string) peering.Config {
 	return peering.Config{
 		Dir: filepath.Join(cfg.Store.Dir, "torrents"), Listen: peerAddress(cfg),
