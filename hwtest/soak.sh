@@ -15,6 +15,9 @@ fill.kill        ./hwtest        TestKillInTheMiddleOfAFill
 torrent.clients  ./hwtest        TestTorrentClientsDrinkFromTheBox
 input.bad        ./hwtest        TestBadInput
 http.conformance ./hwtest        TestConformance
+http.cold        ./hwtest        TestColdRange
+http.herd        ./hwtest        TestHerd
+http.crowd       ./hwtest        TestManyColdObjects
 store.evict      ./cache/evict   Figures
 store.crash      ./cache         ^TestCrash
 store.power      ./cache         ^TestPowerCut
