@@ -50,6 +50,7 @@ func (s *Server) explicit(w http.ResponseWriter, r *http.Request) {
 		s.fail(w, r, &fault{status: http.StatusBadRequest, why: err.Error()})
 		return
 	}
+	target.ForceQuery = r.URL.ForceQuery
 	out := r.Clone(r.Context())
 	out.URL, out.Host = target, target.Host
 	// What a browser has for the box is not for the origin.

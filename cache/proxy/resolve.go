@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -281,10 +282,13 @@ func (s *Server) outbound(r *http.Request, h http.Header) *http.Request {
 // client's word must not shape the answer that all others get.
 func misleads(name string) bool {
 	switch name {
-	case "Forwarded", "X-Host", "X-Original-Url", "X-Rewrite-Url", "X-Original-Host", "X-Http-Method", "X-Http-Method-Override", "X-Method-Override":
+	case "X-Host", "X-Rewrite-Url", "X-Url-Scheme", "X-Method-Override", "X-Real-Ip", "X-Client-Ip", "X-Proxyuser-Ip",
+		"True-Client-Ip", "Front-End-Https", "Proxy":
 		return true
 	}
-	return strings.HasPrefix(name, "X-Forwarded-")
+	return slices.ContainsFunc([]string{"Forwarded", "X-Forwarded", "X-Original-", "X-Http-Method"}, func(begin string) bool {
+		return strings.HasPrefix(name, begin)
+	})
 }
 
 // name gives an object the names of a response.
