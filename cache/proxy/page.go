@@ -65,6 +65,7 @@ var home = template.Must(template.New("home").Parse(`<!DOCTYPE html>
 <li>Proxy auto-configuration: <code>http://{{.}}/wpad.dat</code></li>
 <li>Without a proxy: <code>http://{{.}}/get/https/example.org/file.iso</code></li>
 <li>A file's torrent, once the file is here: the same address with <code>?torrent</code></li>
+<li>Its metalink, by which aria2 and wget2 check and repair what they fetch: the same address with <code>.meta4</code> behind it</li>
 </ul>
 </html>
 `))
