@@ -2,17 +2,12 @@ package proxy
 
 import (
 	"bytes"
-	"errors"
-	"io"
 	"net"
 	"net/http"
 	"net/netip"
 	"os"
 	"sync"
-	"syscall"
 	"time"
-
-	"golang.org/x/sys/unix"
 )
 
 // quick answers what can be answered at once on one connection: plain requests
@@ -21,12 +16,12 @@ import (
 type quick struct {
 	server *Server
 	tcp    *net.TCPConn
-	raw    syscall.RawConn
+	socket socket
 	from   netip.Addr
 	local  string // the address that the connection came to
 	armed  time.Time
 	work   *scratch // nil while nothing is there to be read
-	err    error    // of the last read or write
+	err    error    // of the last write
 }
 
 // scratch is what one request at a time needs.
@@ -48,15 +43,11 @@ const (
 )
 
 func newQuick(s *Server, tcp *net.TCPConn) (*quick, error) {
-	raw, err := tcp.SyscallConn()
-	if err != nil {
-		return nil, err
-	}
-	q := &quick{server: s, tcp: tcp, raw: raw, local: tcp.LocalAddr().String()}
+	q := &quick{server: s, tcp: tcp, local: tcp.LocalAddr().String()}
 	if a, ok := tcp.RemoteAddr().(*net.TCPAddr); ok {
 		q.from = a.AddrPort().Addr().Unmap().WithZone("")
 	}
-	return q, nil
+	return q, q.open()
 }
 
 // serve answers requests until one comes that is not for it, and returns what it
@@ -64,16 +55,13 @@ func newQuick(s *Server, tcp *net.TCPConn) (*quick, error) {
 // closed before the deadlines of all connections are brought forward.
 func (q *quick) serve(ended <-chan struct{}) (rest []byte, err error) {
 	defer q.clear()
-	welcome, try := false, q.read
+	welcome := false
 	for first := true; ; first = false {
 		if err := q.arm(first, ended); err != nil {
 			return nil, err
 		}
-		if err := q.raw.Read(try); err != nil || q.err != nil {
-			return nil, errors.Join(err, q.err)
-		}
-		if q.work.used == 0 {
-			return nil, io.EOF
+		if err := q.next(); err != nil {
+			return nil, err
 		}
 		if first {
 			welcome = q.server.welcome(q.from)
@@ -107,24 +95,6 @@ func (q *quick) arm(first bool, ended <-chan struct{}) error {
 	default:
 		return nil
 	}
-}
-
-// read reads what is there, without waiting.
-func (q *quick) read(fd uintptr) bool {
-	d := q.server.scratch.Get().(*scratch)
-	var n int
-	for {
-		if n, q.err = unix.Read(int(fd), d.in[:]); q.err != unix.EINTR {
-			break
-		}
-	}
-	if q.err == unix.EAGAIN {
-		q.server.scratch.Put(d)
-		return false
-	}
-	d.used = max(n, 0)
-	q.work = d
-	return true
 }
 
 // clear gives the scratch back.
