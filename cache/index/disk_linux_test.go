@@ -176,6 +176,10 @@ func TestReadOnlyDisk(t *testing.T) {
 		t.Errorf("set aside on a read-only disk: %v", aside)
 	}
 	run(t, "umount", mnt)
+	// Of a copy: another test's mount namespace may have the image mounted still,
+	// and then the kernel would mount that file system again, read-only.
+	run(t, "cp", "--sparse=always", image, image+".copy")
+	image += ".copy"
 	if out, err := exec.Command("fsck.ext4", "-fy", image).CombinedOutput(); err != nil {
 		t.Logf("fsck: %v: %s", err, out) // it says by its status that it repaired something
 	}
