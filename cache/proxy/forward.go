@@ -287,10 +287,13 @@ func span(r httpcache.Range) content.Range {
 	return content.Range{Off: r.Start, End: r.Start + r.Length}
 }
 
-// A client that takes less than stride bytes in stall holds room and is let go.
+// A client that does not take a stride in stall holds room and is let go. Strides
+// double while each takes less than pace; a takedown cuts at the end of one.
 const (
-	stall  = 5 * time.Minute
-	stride = 4 << 20
+	stall     = 5 * time.Minute
+	pace      = 250 * time.Millisecond
+	minStride = 4 << 20
+	maxStride = 16 << 20
 )
 
 // stream sends the bytes of rng as they become readable, and flushes before it
@@ -298,6 +301,7 @@ const (
 // the end that will only show.
 func stream(ctx context.Context, w http.ResponseWriter, rd *cache.Reader, rng content.Range, sent func(int64)) error {
 	flush := http.NewResponseController(w)
+	stride := int64(minStride)
 	for off := rng.Off; off < rng.End; {
 		end, err := rd.Wait(ctx, off)
 		if err == io.EOF && rng.End == math.MaxInt64 {
@@ -306,7 +310,8 @@ func stream(ctx context.Context, w http.ResponseWriter, rd *cache.Reader, rng co
 		if err != nil {
 			return err
 		}
-		_ = flush.SetWriteDeadline(time.Now().Add(stall))
+		began := time.Now()
+		_ = flush.SetWriteDeadline(began.Add(stall))
 		n, err := rd.WriteRange(ctx, w, content.Range{Off: off, End: min(end, rng.End, off+stride)})
 		sent(n)
 		if err != nil {
@@ -314,6 +319,11 @@ func stream(ctx context.Context, w http.ResponseWriter, rd *cache.Reader, rng co
 		}
 		if off += n; off == rng.End {
 			break
+		}
+		if time.Since(began) > pace {
+			stride = minStride
+		} else if n == stride {
+			stride = min(2*stride, maxStride)
 		}
 		if err := flush.Flush(); err != nil {
 			return err
