@@ -89,6 +89,8 @@ type socket struct {
 	options
 	udp     net.PacketConn
 	out     []ipv4.Message
+	burst   []ipv4.Message // one, with a burst to be cut up
+	cuts    segmentation
 	offload bool
 	size    int // of the largest packet or burst that it can receive
 	held    int // of its receive buffer, in bytes
@@ -247,8 +249,8 @@ func (s *socket) sendSegmented(packets [][]byte, to netip.AddrPort) (done bool, 
 		for n < len(packets) && len(packets[n-1]) == size && len(packets[n]) <= size {
 			n++
 		}
-		m := []ipv4.Message{{Buffers: packets[:n], Addr: addr, OOB: segmentControl(size)}}
-		if _, err := s.WriteBatch(m, 0); err != nil {
+		s.burst = append(s.burst[:0], ipv4.Message{Buffers: packets[:n], Addr: addr, OOB: s.cuts.control(size)})
+		if _, err := s.WriteBatch(s.burst, 0); err != nil {
 			return false, err
 		}
 		packets = packets[n:]

@@ -49,14 +49,24 @@ func (kernel) nap(d time.Duration) {
 	_ = unix.Nanosleep(&t, nil)
 }
 
-// segmentControl is the control message that has a burst cut into packets of
-// size bytes (UDP_SEGMENT).
-func segmentControl(size int) []byte {
+// segmentation is the control message that has a burst cut into packets
+// (UDP_SEGMENT), made once for each size in turn.
+type segmentation struct {
+	size    int
+	message []byte
+}
+
+// control gives the message for packets of size bytes.
+func (c *segmentation) control(size int) []byte {
+	if c.size == size {
+		return c.message
+	}
 	b := make([]byte, unix.CmsgSpace(2))
 	h := (*unix.Cmsghdr)(unsafe.Pointer(&b[0]))
 	h.Level, h.Type = unix.IPPROTO_UDP, unix.UDP_SEGMENT
 	h.SetLen(unix.CmsgLen(2))
 	binary.NativeEndian.PutUint16(b[unix.CmsgLen(0):], uint16(size))
+	c.size, c.message = size, b
 	return b
 }
 

@@ -21,8 +21,10 @@ func unpolled(udp *net.UDPConn) (net.PacketConn, error) { return udp, nil }
 
 func (kernel) nap(d time.Duration) { time.Sleep(d) }
 
-// segmentControl is nil: bursts are not offloaded here.
-func segmentControl(int) []byte { return nil }
+// segmentation does nothing: bursts are not offloaded here.
+type segmentation struct{}
+
+func (segmentation) control(int) []byte { return nil }
 
 // dropCount has nothing to count with here.
 func dropCount([]byte) (uint64, bool) { return 0, false }
