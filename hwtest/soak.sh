@@ -26,7 +26,7 @@ store.open       ./cache         ^TestScale
 store.rss        ./hwtest        ^TestWeight
 store.disk       ./hwtest        TestDisk
 store.volume     ./hwtest        TestVolume
-norm.engine      ./multicast/norm Figures
+norm.engine      ./multicast/norm Figures|Flood
 norm.cast        ./multicast     Figures
 norm.libnorm     ./hwtest        TestNormWithLibnorm
 norm.wire.few    ./hwtest        TestNormWire/random/(1|8_receivers,_5)

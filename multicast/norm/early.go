@@ -21,13 +21,22 @@ func (s *source) keepEarly(m *Data) {
 	if len(e.symbols) >= maxEarly && e.symbols[0].Object != m.Object {
 		e.drop(e.symbols[0].Object) // nobody will ask for it any more
 	}
-	if e.bytes+len(m.Payload) > s.r.cfg.MaxParityBytes/4 || len(e.symbols) >= maxEarly {
+	if s.r.earlyBytes()+len(m.Payload) > s.r.cfg.MaxParityBytes/4 || len(e.symbols) >= maxEarly {
 		return
 	}
 	kept := *m
 	kept.Ext, kept.Payload = nil, bytes.Clone(m.Payload)
 	e.symbols = append(e.symbols, kept)
 	e.bytes += len(m.Payload)
+}
+
+// earlyBytes is what is kept of all senders, for symbols and for NORM_INFO.
+func (r *Receiver) earlyBytes() int {
+	n := r.infoBytes
+	for _, s := range r.sources {
+		n += s.early.bytes
+	}
+	return n
 }
 
 // drop gives the symbols of an object and forgets them.

@@ -28,7 +28,7 @@ func (b *rxBlock) dropParity(s *source) {
 // block that began to hold parity last gives way, so that the first ones are
 // sure to get done. It reports false if that is b itself.
 func (s *source) makeRoom(b *rxBlock, size int) bool {
-	for s.parityBytes+size > s.r.cfg.MaxParityBytes || len(s.holders) > s.blocks+64 {
+	for s.r.parityBytes()+size > s.r.cfg.MaxParityBytes || len(s.holders) > s.blocks+64 {
 		last := len(s.holders) - 1
 		if last < 0 {
 			return false
@@ -44,6 +44,14 @@ func (s *source) makeRoom(b *rxBlock, size int) bool {
 		s.holders = s.holders[:last]
 	}
 	return true
+}
+
+// parityBytes is the parity held of all senders.
+func (r *Receiver) parityBytes() (n int) {
+	for _, s := range r.sources {
+		n += s.parityBytes
+	}
+	return n
 }
 
 // compactHolders forgets the blocks that hold nothing any more.

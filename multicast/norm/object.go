@@ -189,7 +189,11 @@ func (o *rxObject) takeInfo(payload []byte) {
 	if o.ended() || o.info != nil {
 		return
 	}
+	if o.src.r.earlyBytes()+len(payload) > o.src.r.cfg.MaxParityBytes/4 {
+		return // as if it had been lost
+	}
 	o.info = append(make([]byte, 0, len(payload)), payload...)
+	o.src.r.infoBytes += len(payload)
 	o.src.nack.answered()
 	switch {
 	case o.state == objectOpen:
@@ -204,7 +208,7 @@ func (o *rxObject) takeInfo(payload []byte) {
 // complete or there are too many.
 func (o *rxObject) block(n uint32) *rxBlock {
 	b := o.blocks[n]
-	if b == nil && n >= o.low && !o.complete.has(n) && o.src.blocks < o.src.r.cfg.MaxBlocks {
+	if b == nil && n >= o.low && !o.complete.has(n) && o.src.r.blocks() < o.src.r.cfg.MaxBlocks {
 		b = &rxBlock{n: o.part.Len(int64(n))}
 		o.blocks[n] = b
 		o.src.blocks++
@@ -212,10 +216,18 @@ func (o *rxObject) block(n uint32) *rxBlock {
 	return b
 }
 
+// blocks is how many are partly received, of all senders.
+func (r *Receiver) blocks() (n int) {
+	for _, s := range r.sources {
+		n += s.blocks
+	}
+	return n
+}
+
 // spareBlock is block for what the block itself does not need: it leaves half
 // of the states to blocks of which something arrives.
 func (o *rxObject) spareBlock(n uint32) *rxBlock {
-	if o.src.blocks >= o.src.r.cfg.MaxBlocks/2 {
+	if o.src.r.blocks() >= o.src.r.cfg.MaxBlocks/2 {
 		return o.blocks[n]
 	}
 	return o.block(n)
@@ -346,33 +358,4 @@ func (o *rxObject) decode(number uint32, b *rxBlock, n int) error {
 		}
 	}
 	return nil
-}
-
-// missing gives the byte ranges that are not written.
-func (o *rxObject) missing() []Range {
-	var out []Range
-	add := func(first, end int64) {
-		if n := len(out); n > 0 && out[n-1].End == first {
-			out[n-1].End = end
-			return
-		}
-		out = append(out, Range{first, end})
-	}
-	if o.from > 0 {
-		off, _ := o.part.Span(int64(o.from), 0)
-		add(0, min(off, o.fti.Size))
-	}
-	for number := int64(o.low); o.left > 0 && number < o.part.Blocks; number++ {
-		if o.complete.has(uint32(number)) {
-			continue
-		}
-		b := o.blocks[uint32(number)]
-		for i := range o.part.Len(number) {
-			if b == nil || !b.have.has(i) {
-				off, size := o.part.Span(number, i)
-				add(off, off+int64(size))
-			}
-		}
-	}
-	return out
 }

@@ -19,6 +19,8 @@ type Receiver struct {
 	stats   ReceiverStats
 	events  []ReceiverEvent
 
+	infoBytes int // NORM_INFO held of objects that have not ended
+
 	data    Data                 // scratch for the message at hand
 	codes   map[[2]int]*fec.Code // by k and r, few
 	raw     []byte               // scratch for decoding

@@ -69,12 +69,12 @@ type ReceiverConfig struct {
 	// MaxObjects is how many objects of a sender are kept in mind, at most
 	// 16384 (4096).
 	MaxObjects int
-	// MaxBlocks is how many partly received blocks of a sender are kept in
-	// mind, about 100 bytes each (65536).
+	// MaxBlocks is how many partly received blocks of all senders are kept in
+	// mind, some 300 bytes each (65536).
 	MaxBlocks int
-	// MaxParityBytes is how much parity of a sender is held until its block
-	// can be decoded (16 MiB). A quarter of that may be symbols of objects whose
-	// NORM_INFO has yet to come.
+	// MaxParityBytes is how much parity of all senders is held until its blocks
+	// can be decoded (16 MiB). A quarter as much may be NORM_INFO, and symbols of
+	// objects whose NORM_INFO has yet to come.
 	MaxParityBytes int
 
 	// Auth authenticates commands and feedback; nil is the plain mode.

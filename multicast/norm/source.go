@@ -154,7 +154,8 @@ func (s *source) end(o *rxObject, state objectState) {
 	}
 	s.blocks -= len(o.blocks)
 	s.early.drop(o.id)
-	o.blocks, o.complete, o.sink, o.code = nil, nil, nil, nil
+	s.r.infoBytes -= len(o.info)
+	o.blocks, o.complete, o.sink, o.code, o.info = nil, nil, nil, nil, nil
 	o.state = state
 	s.skipEnded()
 }
