@@ -21,10 +21,22 @@ type gather struct {
 	write func(p []byte, r content.Range) error
 	read  func(p []byte, off int64) (int, error)
 
+	pool    *gatherPool
 	windows []*gatherWindow // in order
-	spare   []*gatherWindow
-	low     int64 // windows before it have been written
+	low     int64           // windows before it have been written
 }
+
+// gatherPool is the windows that the gathers of one receiver share.
+type gatherPool struct {
+	spare []*gatherWindow
+	left  int // that may yet be made
+}
+
+// newGatherPool makes room for several gathers, however many there are: with
+// one transfer at a time, and a few on their last windows, none is short.
+func newGatherPool() *gatherPool { return &gatherPool{left: 3 * gatherWindows} }
+
+func (p *gatherPool) empty() bool { return p.left == 0 && len(p.spare) == 0 }
 
 // gatherWindow is bytes from a multiple of gatherSize on.
 type gatherWindow struct {
@@ -58,7 +70,7 @@ func (g *gather) find(base int64) (int, bool) {
 func (g *gather) put(p []byte, r content.Range) error {
 	return chunks(p, r, func(base int64, p []byte, r content.Range) error {
 		i, ok := g.find(base)
-		crowded := len(g.windows) == gatherWindows
+		crowded := len(g.windows) == gatherWindows || g.pool.empty()
 		switch {
 		case ok:
 		case base < g.low, crowded && i == 0:
@@ -81,14 +93,15 @@ func (g *gather) put(p []byte, r content.Range) error {
 	})
 }
 
-// open gives an empty window.
+// open gives an empty window; the pool is not empty.
 func (g *gather) open(base int64) *gatherWindow {
-	n := len(g.spare) - 1
+	n := len(g.pool.spare) - 1
 	if n < 0 {
+		g.pool.left--
 		return &gatherWindow{at: base, buf: make([]byte, gatherSize)}
 	}
-	w := g.spare[n]
-	g.spare = g.spare[:n]
+	w := g.pool.spare[n]
+	g.pool.spare = g.pool.spare[:n]
 	w.at, w.have = base, w.have[:0]
 	return w
 }
@@ -97,7 +110,7 @@ func (g *gather) open(base int64) *gatherWindow {
 func (g *gather) settle(i int) error {
 	w := g.windows[i]
 	g.windows = slices.Delete(g.windows, i, i+1)
-	g.spare = append(g.spare, w)
+	defer func() { g.pool.spare = append(g.pool.spare, w) }()
 	if i == 0 {
 		g.low = w.at + gatherSize
 	}
@@ -130,6 +143,12 @@ func (g *gather) get(p []byte, r content.Range) (n int, err error) {
 		return nil
 	})
 	return n, err
+}
+
+// drop forgets what has been gathered.
+func (g *gather) drop() {
+	g.pool.spare = append(g.pool.spare, g.windows...)
+	g.windows = nil
 }
 
 // flush writes what has been gathered.

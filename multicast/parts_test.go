@@ -118,7 +118,7 @@ func TestTrayGathersAndReadsBack(t *testing.T) {
 	sink := contenttest.NewSink(int64(len(data)), nil)
 	sink.Have(data[5000:6000], 5000)
 	const base = 1000
-	tr := newTray(sink, content.Range{Off: base, End: int64(len(data))})
+	tr := newTray(sink, content.Range{Off: base, End: int64(len(data))}, newGatherPool())
 	write := func(off, n int) {
 		t.Helper()
 		if _, err := tr.WriteAt(data[off:off+n], int64(off-base)); err != nil {

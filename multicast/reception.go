@@ -43,6 +43,7 @@ type reception struct {
 	engine *norm.Receiver
 
 	trays   map[norm.ObjectKey]*tray
+	pool    *gatherPool
 	open    map[uint32]bool // extents of which something was missing
 	lacked  int64           // bytes missing at the start
 	refuted uint64
@@ -76,7 +77,7 @@ var errHave = errors.New("extent is here already")
 func newReception(ctx context.Context, c *Catcher, n announce.Notice, sink content.Sink) (*reception, error) {
 	r := &reception{
 		c: c, notice: n, sink: sink, late: isLate(n),
-		trays: map[norm.ObjectKey]*tray{}, open: map[uint32]bool{}, joined: time.Now(), posted: time.Now(),
+		trays: map[norm.ObjectKey]*tray{}, pool: newGatherPool(), open: map[uint32]bool{}, joined: time.Now(), posted: time.Now(),
 		settled: make(chan struct{}),
 	}
 	if n := extents(n.ID.Size, n.ExtentSize); n > 4*maxExtents {
@@ -140,7 +141,7 @@ func (r *reception) accept(o norm.Offer) (norm.Sink, error) {
 	if !r.open[d.index] {
 		return nil, errHave
 	}
-	t := newTray(r.sink, content.Range{Off: d.off, End: d.off + d.length})
+	t := newTray(r.sink, content.Range{Off: d.off, End: d.off + d.length}, r.pool)
 	r.trays[o.Key] = t
 	return t, nil
 }

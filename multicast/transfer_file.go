@@ -51,8 +51,8 @@ type incoming struct {
 }
 
 // newIncoming makes the hidden file.
-func newIncoming(root *os.Root, size int64, now time.Time) (*incoming, error) {
-	in := &incoming{root: root, tmp: ".cistern-" + rand.Text(), size: size, began: now}
+func newIncoming(root *os.Root, size int64, pool *gatherPool, now time.Time) (*incoming, error) {
+	in := &incoming{root: root, tmp: ".cistern-" + rand.Text(), size: size, began: now, gather: gather{pool: pool}}
 	var err error
 	if in.file, err = root.OpenFile(in.tmp, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o644); err != nil {
 		return nil, fmt.Errorf("make file: %w", err)
@@ -60,7 +60,7 @@ func newIncoming(root *os.Root, size int64, now time.Time) (*incoming, error) {
 	if err := in.file.Truncate(size); err != nil { // gaps are read as zeros
 		return nil, errors.Join(fmt.Errorf("make file of %d bytes: %w", size, err), in.discard())
 	}
-	in.gather = gather{read: in.file.ReadAt, write: func(p []byte, r content.Range) error {
+	in.gather = gather{pool: pool, read: in.file.ReadAt, write: func(p []byte, r content.Range) error {
 		_, err := in.file.WriteAt(p, r.Off)
 		return err
 	}}
@@ -98,7 +98,10 @@ func (in *incoming) keep(name string) error {
 }
 
 // discard removes the file.
-func (in *incoming) discard() error { return errors.Join(in.file.Close(), in.root.Remove(in.tmp)) }
+func (in *incoming) discard() error {
+	in.gather.drop()
+	return errors.Join(in.file.Close(), in.root.Remove(in.tmp))
+}
 
 // nameFor is the name for a file whose NORM_INFO gives none.
 func nameFor(info []byte, key norm.ObjectKey) string {

@@ -36,6 +36,7 @@ type FileReceiver struct {
 	answer answerer
 	engine *norm.Receiver
 	open   map[norm.ObjectKey]*incoming
+	pool   *gatherPool
 	whole  time.Time // when the last file wanted was whole
 	useful uint64    // symbols of use so far
 	heard  uint64    // symbols and confirmations so far
@@ -57,7 +58,7 @@ func newFileReceiver(cfg FileReceiverConfig, net network, log *slog.Logger) (*Fi
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
-	return &FileReceiver{cfg: cfg.withDefaults(), net: net, log: log, open: map[norm.ObjectKey]*incoming{}}, nil
+	return &FileReceiver{cfg: cfg.withDefaults(), net: net, log: log, open: map[norm.ObjectKey]*incoming{}, pool: newGatherPool()}, nil
 }
 
 // Run receives Count files, stays until their senders know that, and returns
@@ -107,7 +108,7 @@ func (r *FileReceiver) accept(o norm.Offer) (norm.Sink, error) {
 	if len(r.open) >= maxOpenFiles {
 		return nil, fmt.Errorf("%d files are being received already", maxOpenFiles)
 	}
-	in, err := newIncoming(r.root, o.Size, time.Now())
+	in, err := newIncoming(r.root, o.Size, r.pool, time.Now())
 	if err != nil {
 		return nil, err
 	}

@@ -25,9 +25,9 @@ type tray struct {
 	err error // of the sink; nothing is written after it
 }
 
-func newTray(sink content.Sink, extent content.Range) *tray {
+func newTray(sink content.Sink, extent content.Range, pool *gatherPool) *tray {
 	t := &tray{sink: sink, extent: extent}
-	t.gather = gather{write: t.write, read: sink.ReadAt}
+	t.gather = gather{write: t.write, read: sink.ReadAt, pool: pool}
 	for _, gap := range sink.Missing() {
 		t.missing.Add(gap.Clip(extent))
 	}
