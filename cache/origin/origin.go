@@ -150,8 +150,7 @@ func (m *Mirrors) Stats() Stats {
 // validator holds the parts together. The error wraps *RefusedError when the
 // address is closed.
 func (m *Mirrors) Open(ctx context.Context, req *http.Request) (*content.Offer, error) {
-	requested := time.Now()
-	resp, err := m.send(req.Clone(ctx))
+	resp, requested, err := m.send(req.Clone(ctx))
 	if err != nil {
 		return nil, err
 	}
@@ -187,8 +186,7 @@ func (m *Mirrors) Resume(ctx context.Context, req *http.Request, stored *httpcac
 	ask := req.Clone(ctx)
 	ask.Header.Set("Range", rangeField(asked))
 	ask.Header.Set("If-Range", validator)
-	requested := time.Now()
-	resp, err := m.send(ask)
+	resp, requested, err := m.send(ask)
 	if err != nil {
 		return nil, err
 	}
@@ -230,7 +228,7 @@ func (m *Mirrors) offer(req *http.Request, head *httpcache.Response, h http.Head
 	if (head.Status == http.StatusOK || head.Status == http.StatusPartialContent) && httpcache.IfRange(head) != "" {
 		s.fetch = func(ctx context.Context, rng content.Range) (*part, error) {
 			m.ranges.Add(1)
-			return askPart(m.send, req.Clone(ctx), rng, head)
+			return askPart(m.sendPart, req.Clone(ctx), rng, head)
 		}
 	}
 	o.Sources = []content.Source{s}

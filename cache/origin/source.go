@@ -314,7 +314,7 @@ func (m *Mirrors) Ranges(req *http.Request, stored *httpcache.Response) content.
 		name: "origin " + req.URL.Hostname(), size: content.UnknownSize, idle: m.cfg.IdleTimeout, workers: 1, seeks: stored != nil,
 		fetch: func(ctx context.Context, rng content.Range) (*part, error) {
 			m.ranges.Add(1)
-			return askPart(m.send, req.Clone(ctx), rng, stored)
+			return askPart(m.sendPart, req.Clone(ctx), rng, stored)
 		},
 	}
 }
