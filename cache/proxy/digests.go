@@ -28,7 +28,7 @@ func (s *Server) addDigests(h http.Header, r *http.Request, status int, info cac
 	}
 	old, asksOld := wantsDigest(r.Header)
 	repr, asksRepr := wantsReprDigest(r.Header)
-	old, repr = old && h.Get("Digest") == "", repr && h.Get("Repr-Digest") == ""
+	old, repr = old && mayDigest(h), repr && h.Get("Repr-Digest") == ""
 	if !old && !repr {
 		return
 	}
@@ -48,6 +48,10 @@ func (s *Server) addDigests(h http.Header, r *http.Request, status int, info cac
 	}
 	setDigests(h, sum, old, repr)
 }
+
+// mayDigest reports whether Digest can be added. Clients compare it with what
+// they have made of an encoded body, which is not what it speaks of.
+func mayDigest(h http.Header) bool { return h.Get("Digest") == "" && !encoded(h) }
 
 func setDigests(h http.Header, sum content.Hash, old, repr bool) {
 	text := base64.StdEncoding.EncodeToString(sum[:])
@@ -92,6 +96,6 @@ func wantsReprDigest(h http.Header) (takes, asks bool) {
 // that is one leaf: then its digest is the object's identity, and known.
 func leafDigests(h http.Header, body []byte) {
 	if len(body) > 0 && len(body) <= content.LeafSize {
-		setDigests(h, content.LeafHash(body), h.Get("Digest") == "", h.Get("Repr-Digest") == "")
+		setDigests(h, content.LeafHash(body), mayDigest(h), h.Get("Repr-Digest") == "")
 	}
 }

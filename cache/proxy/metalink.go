@@ -83,8 +83,8 @@ func (s *Server) metalinkOf(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	info, ok := s.store.Get(a.found.num())
-	if !ok || a.found.head.Status != http.StatusOK {
-		s.fail(w, r, &fault{status: http.StatusNotFound, why: "there is no file at this address to make a metalink of"})
+	if !ok || a.found.head.Status != http.StatusOK || encoded(a.found.head.Header) {
+		s.fail(w, r, &fault{status: http.StatusNotFound, why: "there is no file at this address to make a metalink of, or only an encoded one"})
 		return
 	}
 	s.metalink(w, r, info, path.Base(r.URL.Path), q.key)
@@ -187,7 +187,7 @@ func (s *Server) metalinkURL(r *http.Request, info cache.Info, name string) stri
 // describe names the metalink of an object in the header of an answer that
 // brings it (RFC 6249 §4).
 func (s *Server) describe(r *http.Request, h http.Header, info cache.Info, name string) {
-	if info.Complete && info.Public && info.Size > 0 {
+	if info.Complete && info.Public && info.Size > 0 && !encoded(h) {
 		h.Add("Link", "<"+s.metalinkURL(r, info, safeName(name, info))+`>; rel=describedby; type="`+metalinkType+`"`)
 	}
 }
@@ -205,7 +205,7 @@ func (s *Server) negotiate(w http.ResponseWriter, r *http.Request) bool {
 		return false // the plain way says what is wrong
 	}
 	f := s.lookup(q)
-	if f == nil || f.other || f.head.Status != http.StatusOK || !f.info.Complete || !f.info.Public || f.info.Size == 0 {
+	if f == nil || f.other || f.head.Status != http.StatusOK || encoded(f.head.Header) || !f.info.Complete || !f.info.Public || f.info.Size == 0 {
 		return false
 	}
 	if v := httpcache.Decide(r, f.head, time.Now()); v.Action != httpcache.Serve || v.Background {
@@ -233,6 +233,13 @@ func (s *Server) negotiate(w http.ResponseWriter, r *http.Request) bool {
 	httpcache.CacheStatus{Hit: true, Detail: "metalink (RFC 6249)"}.AppendTo(h)
 	s.say(w, r, http.StatusFound, at+"\n")
 	return true
+}
+
+// encoded reports whether a body is compressed or the like for its transport: by
+// its identity it would come without anybody undoing that.
+func encoded(h http.Header) bool {
+	coding := h.Get("Content-Encoding")
+	return coding != "" && !strings.EqualFold(coding, "identity")
 }
 
 // acceptsMetalink reports whether a client names the type of metalinks.

@@ -230,6 +230,32 @@ func TestDigestFields(t *testing.T) {
 	}
 }
 
+func TestEncodedBodiesHaveNoMetalink(t *testing.T) {
+	s := newSite(t, func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Vary", "Accept-Encoding")
+		if strings.Contains(r.Header.Get("Accept-Encoding"), "gzip") {
+			w.Header().Set("Content-Encoding", "gzip")
+		}
+		file([]byte("packed or not"), `"e"`, "max-age=60")(w, r)
+	})
+	b := simpleBox(t)
+	const packed = "Accept-Encoding: gzip"
+	b.get(b.via(s, "/file"), packed)
+	b.settle()
+	for name, fields := range map[string][]string{
+		"anybody": {packed}, "aria2": {packed, "Accept: */*,application/metalink4+xml"}, "wget2": {packed, "User-Agent: wget2/2.1"},
+	} {
+		r := b.get(b.via(s, "/file"), fields...)
+		if r.StatusCode != 200 || r.Header.Get("Content-Encoding") != "gzip" || r.Header.Get("Digest") != "" || r.Header.Get("Repr-Digest") == "" ||
+			strings.Contains(strings.Join(r.Header.Values("Link"), ""), metalinkType) {
+			t.Errorf("%s: %d %v", name, r.StatusCode, r.Header)
+		}
+	}
+	if r := b.get(b.via(s, "/file?meta4"), packed); r.StatusCode != 404 {
+		t.Errorf("%d %s", r.StatusCode, r.body)
+	}
+}
+
 func TestMirrorsAreFewAndTellNoQueries(t *testing.T) {
 	info := cache.Info{Names: []string{"btih:00/x", "http://a.test/x", "http://a.test/y\n7-v", "https://b.test/x?token=1", "id:7"}}
 	for range 20 {
