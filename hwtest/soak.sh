@@ -18,6 +18,10 @@ http.conformance ./hwtest        TestConformance
 http.cold        ./hwtest        TestColdRange
 http.herd        ./hwtest        TestHerd
 http.crowd       ./hwtest        TestManyColdObjects
+http.explain     ./cache/proxy   Outcomes
+http.slow        ./hwtest        TestWhyWasThatSlow
+http.metalink    ./hwtest        TestMetalinkClients
+http.hostile     ./cache/proxy   Hostile|Smuggling|OneClient|Paths|NoWayInside|Redirects
 store.evict      ./cache/evict   Figures
 store.crash      ./cache         ^TestCrash
 store.power      ./cache         ^TestPowerCut
