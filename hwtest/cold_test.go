@@ -209,8 +209,8 @@ func TestHerd(t *testing.T) {
 		number := 20 + round
 		took, _ = herd(t, s, clients, address+path(number), s.origin.Addr().String(), contentOf(uint64(number), size))
 		all[1] = append(all[1], took)
+		t.Logf("last done: %.2f s, with Varnish %.2f s", all[0][round].Seconds(), all[1][round].Seconds())
 	}
-	t.Logf("last done: ours %v, Varnish's %v", all[0], all[1])
 	figure(t, "herd: last done, of Varnish's time", percentile(all[0], 50)/percentile(all[1], 50), 1.05, "×")
 }
 
