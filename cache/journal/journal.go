@@ -10,6 +10,7 @@ package journal
 
 import (
 	"cmp"
+	"net/http"
 	"net/netip"
 	"slices"
 	"strings"
@@ -58,9 +59,11 @@ const (
 	slowRate  = 1 << 20
 )
 
-// Slow reports whether somebody may ask why: it was slow or failed.
+// Slow reports whether somebody may ask why: it was slow or failed. A tunnel is
+// open for as long as its ends like.
 func (e *Entry) Slow() bool {
-	return e.Status >= 500 || e.Status == 0 || e.First >= slowFirst || e.Took >= slowTook && float64(e.Bytes) < slowRate*e.Took.Seconds()
+	dragged := e.Took >= slowTook && float64(e.Bytes) < slowRate*e.Took.Seconds() && e.Method != http.MethodConnect
+	return e.Status >= 500 || e.Status == 0 || e.First >= slowFirst || dragged
 }
 
 // Bounds, in entries.

@@ -91,6 +91,7 @@ func TestSlow(t *testing.T) {
 		{"late first byte", func(e *Entry) { e.First = time.Second }, true},
 		{"few bytes in a long time", func(e *Entry) { e.Took, e.Bytes = 10*time.Second, 1<<20 }, true},
 		{"many bytes in a long time", func(e *Entry) { e.Took, e.Bytes = 10*time.Second, 1<<30 }, false},
+		{"a tunnel", func(e *Entry) { e.Method, e.Took = "CONNECT", time.Hour }, false},
 		{"failed", func(e *Entry) { e.Status = 504 }, true},
 		{"refused", func(e *Entry) { e.Status = 403 }, false},
 		{"the client left", func(e *Entry) { e.Status = 0 }, true},
