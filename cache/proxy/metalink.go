@@ -87,6 +87,7 @@ func (s *Server) metalinkOf(w http.ResponseWriter, r *http.Request) {
 		s.fail(w, r, &fault{status: http.StatusNotFound, why: "there is no file at this address to make a metalink of, or only an encoded one"})
 		return
 	}
+	s.store.Keep(info.Num) // a metalink is of the whole
 	s.metalink(w, r, info, path.Base(r.URL.Path), q.key)
 }
 

@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/cistern-edge/cistern/cache"
 )
@@ -228,6 +229,25 @@ func TestDigestFields(t *testing.T) {
 		if old != c.old || repr != c.repr {
 			t.Errorf("%s: Digest %q, want %q; Repr-Digest %q, want %q", c.name, old, c.old, repr, c.repr)
 		}
+	}
+}
+
+func TestMetalinkOfWhatOnlyAPartIsHereOf(t *testing.T) {
+	body := testBody(9 << 20)
+	s := library(t, body)
+	b := simpleBox(t)
+	if r := b.get(b.via(s, "/file"), "Range: bytes=5000000-5000009"); r.StatusCode != 206 {
+		t.Fatalf("%d %s", r.StatusCode, r.body)
+	}
+	var r reply
+	for range 200 {
+		if r = b.get(b.via(s, "/file?meta4")); r.StatusCode != 503 {
+			break
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
+	if f := metalinkIn(t, r).File; f.Size != int64(len(body)) || len(f.Pieces.Hashes) != 9 {
+		t.Errorf("%+v", f)
 	}
 }
 
