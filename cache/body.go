@@ -61,7 +61,15 @@ func (bd *body) ReadAt(p []byte, off int64) (int, error) {
 // setSize says how large the object is.
 func (bd *body) setSize(size int64) error {
 	if b := bd.blob.Load(); b != nil {
-		return b.SetSize(size)
+		return errors.Join(b.SetSize(size), bd.reserve(size))
+	}
+	return nil
+}
+
+// reserve takes the room for all of the object.
+func (bd *body) reserve(size int64) error {
+	if b := bd.blob.Load(); b != nil && size > 0 {
+		return b.Reserve(size)
 	}
 	return nil
 }

@@ -65,6 +65,7 @@ func (s *Store) completeAs(f *Fill, id content.ID, sum *content.Hash) error {
 	s.resize(e, size, size)
 	s.countFilled(f)
 	s.change(e, func() {
+		e.set(isPart, false)
 		e.set(isComplete|isChecked, true)
 		delete(s.active, f.num)
 	})

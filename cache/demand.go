@@ -1,6 +1,7 @@
 package cache
 
 import (
+	"fmt"
 	"math"
 	"time"
 
@@ -89,6 +90,30 @@ func (f *Fill) wantAll() {
 		default:
 		}
 	}
+}
+
+// takeRoom keeps room for all of an object as soon as more than a part of it is
+// wanted; if there is none, the fill ends.
+func (f *Fill) takeRoom() {
+	f.mu.Lock()
+	size, turned := f.size, f.part && !f.sparse && f.ctx.Err() == nil
+	f.mu.Unlock()
+	if !turned {
+		return
+	}
+	err := f.store.reserve(f.num, size)
+	if err == nil {
+		err = f.body.reserve(size)
+		f.volume().suspect(err)
+		f.volume().measure()
+	}
+	if err != nil {
+		f.cancel(fmt.Errorf("keep all of %s: %w", f.title, err))
+		return
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.part = false
 }
 
 // followed tells the Sources of a fill on demand that a reader has come or gone

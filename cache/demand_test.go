@@ -2,9 +2,13 @@ package cache
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"math"
 	"sync"
 	"testing"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/cistern-edge/cistern/cache/content"
 )
@@ -165,4 +169,88 @@ func TestDemandEndsAndGoesOn(t *testing.T) {
 		t.Error("what nobody brought was readable")
 	}
 	<-f.Done()
+}
+
+// TestPartTakesItsOwnRoom: a range of an object that is larger than the store
+// pushes nothing out; all of it does not fit, and pushes nothing out either.
+func TestPartTakesItsOwnRoom(t *testing.T) {
+	t.Parallel()
+	s := open(t, Config{MaxBytes: 48 * mib})
+	var others []uint64
+	for i := range 3 {
+		others = append(others, put(t, s, fmt.Sprint("other-", i), noise(uint64(990+i), 10*mib)))
+	}
+	huge := make([]byte, 200*mib)
+	f, err := s.Create(Spec{Object: content.Object{Size: int64(len(huge))}, Title: "huge", Part: true}, "huge", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	f.OnDemand()
+	f.Start(&clerk{data: huge})
+	read(t, f, huge, content.Range{Off: 150 * mib, End: 151 * mib})
+	read(t, f, huge, content.Range{Off: 30 * mib, End: 31 * mib})
+	if err := f.flush(); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.grow(f.Num(), f.here()); err != nil {
+		t.Fatal(err)
+	}
+	if st := s.Stats(); st.Bytes < 32*mib || st.Bytes > 36*mib || st.Evicted > 0 {
+		t.Errorf("%d bytes are taken, %d objects evicted", st.Bytes, st.Evicted)
+	}
+	blob := f.body.blob.Load()
+	var disk unix.Stat_t
+	if err := unix.Fstat(int(blob.File().Fd()), &disk); err != nil || disk.Blocks*512 > 8*mib {
+		t.Errorf("the part takes %d bytes of the disk: %v", disk.Blocks*512, err)
+	}
+	r, err := f.Reader()
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.Expect(content.Range{End: math.MaxInt64})
+	<-f.Done()
+	r.Close()
+	if !errors.Is(f.Err(), content.ErrFull) {
+		t.Errorf("all of it ended with %v", f.Err())
+	}
+	s = reopen(t, s)
+	for i, num := range others {
+		if _, ok := s.Get(num); !ok {
+			t.Errorf("object %d was pushed out", i)
+		}
+	}
+	info, _, ok := s.Lookup("huge")
+	if !ok || info.Complete || info.From["clerk"] < 2*mib {
+		t.Errorf("of the huge one is here: %+v", info)
+	}
+	balance(t, s)
+}
+
+// TestPartThatTurnsWholeReservesItsRoom: what was a part is an object like others
+// once all of it was asked for.
+func TestPartThatTurnsWholeReservesItsRoom(t *testing.T) {
+	t.Parallel()
+	s := open(t, Config{MaxBytes: 48 * mib})
+	old := put(t, s, "old", noise(993, 30*mib))
+	data := noise(994, 24*mib)
+	f, err := s.Create(Spec{Object: content.Object{Size: int64(len(data))}, Title: "part", Part: true}, "part", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	f.OnDemand()
+	f.Start(&clerk{data: data})
+	read(t, f, data, content.Range{Off: 20 * mib, End: 21 * mib})
+	if _, ok := s.Get(old); !ok {
+		t.Error("a part has pushed an object out")
+	}
+	read(t, f, data, content.Range{End: int64(len(data))})
+	<-f.Done()
+	if _, ok := s.Get(old); ok || f.Err() != nil {
+		t.Errorf("with all of it, %v, the older object is here: %v", f.Err(), ok)
+	}
+	if st := s.Stats(); st.Bytes != 24*mib {
+		t.Errorf("%d bytes are taken", st.Bytes)
+	}
+	wantObject(t, s, "part", data)
+	balance(t, s)
 }

@@ -17,7 +17,7 @@ import (
 type entry struct {
 	node    evict.Node
 	size    int64 // or content.UnknownSize
-	here    int64 // bytes that are here of an object of unknown size
+	here    int64 // bytes that are here of an object of unknown size, or of a part
 	used    int64 // seconds since 1970 of the last request
 	place   disk.Place
 	flags   flag
@@ -40,6 +40,9 @@ const (
 	// isChecked says that all of the body was hashed since the start. It is
 	// never saved.
 	isChecked
+	// isPart says that only ranges were asked for: it takes as much room as is
+	// here of it.
+	isPart
 )
 
 func (e *entry) num() uint64    { return e.node.Num }
@@ -53,7 +56,7 @@ func (e *entry) set(f flag, on bool) {
 
 // reserved is how much room the object counts for, in bytes.
 func (e *entry) reserved() int64 {
-	if e.size < 0 {
+	if e.size < 0 || e.is(isPart) {
 		return e.here
 	}
 	return e.size

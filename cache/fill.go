@@ -46,6 +46,7 @@ type Fill struct {
 	ending    bool // no further Source is asked
 	kept      bool // it goes on whoever leaves
 	sparse    bool // it brings what readers ask for, and not the rest
+	part      bool // room is kept for what is here alone
 	size      int64
 	mending   bool           // it brings again what was damaged
 	arrived   content.Ranges // accepted by a Source, not yet checked against the layer
@@ -104,7 +105,7 @@ func newFill(s *Store, e *entry, r *record, b *disk.Blob, layer *content.Layer, 
 		more: make(chan struct{}, 1), stirred: make(chan struct{}),
 		arrived: slices.Clone(have), readable: slices.Clone(have), durable: have,
 		proving: map[int64]bool{}, hashed: map[int64][]content.Hash{}, views: map[*view]struct{}{},
-		brought: map[string]*content.Ranges{}, before: cloneCounts(r.From), final: e.num(),
+		brought: map[string]*content.Ranges{}, before: cloneCounts(r.From), final: e.num(), part: e.is(isPart),
 	}
 	f.unchecked = slices.Clone(have)
 	if len(have) == 0 {
@@ -203,6 +204,7 @@ func (f *Fill) bringIn() error {
 // drain runs the Sources. The first is asked even when nothing is missing: it
 // may hold an open answer that it has to close.
 func (f *Fill) drain() error {
+	f.takeRoom()
 	if f.ctx.Err() == nil { // else it was stopped before it was started
 		f.next()
 	}
@@ -251,6 +253,7 @@ func (f *Fill) drain() error {
 
 // goOn asks the next Source if anything is wanted of it.
 func (f *Fill) goOn() {
+	f.takeRoom()
 	f.mu.Lock()
 	due := f.ctx.Err() == nil && !f.isWhole() && f.isDue()
 	f.mu.Unlock()

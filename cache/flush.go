@@ -26,7 +26,7 @@ func (f *Fill) keepFlushing(stopped <-chan struct{}) error {
 		case <-f.full:
 		}
 		err := f.flush()
-		if err == nil && f.Size() < 0 {
+		if err == nil && f.isGrowing() {
 			err = f.store.grow(f.num, f.here())
 		}
 		if err != nil {
@@ -35,6 +35,13 @@ func (f *Fill) keepFlushing(stopped <-chan struct{}) error {
 			return err
 		}
 	}
+}
+
+// isGrowing reports whether the fill takes room as it goes.
+func (f *Fill) isGrowing() bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.size < 0 || f.part
 }
 
 // flush hashes the blocks that have become whole, syncs the body, and then says

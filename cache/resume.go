@@ -101,7 +101,7 @@ func (s *Store) openBody(e *entry) (*disk.Blob, error) {
 		return b, err
 	case e.is(isPinned):
 		s.discard([]*entry{e}) // one of its two files may be there
-		return v.create(e.num(), e.size)
+		return v.create(e.num(), e.size, e.is(isPart))
 	}
 	s.forget(e.num())
 	return nil, errors.Join(ErrNotFound, err)

@@ -309,10 +309,10 @@ func (s *Store) unmake(num uint64, size int64) (*disk.Blob, error) {
 	if err != nil {
 		return nil, err
 	}
-	b, err := v.create(num, size)
+	b, err := v.create(num, size, false)
 	if errors.Is(err, fs.ErrExist) { // a crash came between the blob and the index
 		s.discard([]*entry{{node: evict.Node{Num: num}, volume: v.num}})
-		b, err = v.create(num, size)
+		b, err = v.create(num, size, false)
 	}
 	if err != nil {
 		return nil, err

@@ -319,15 +319,15 @@ func (s *Store) evicting(pick func() ([]*entry, error)) error {
 	return err
 }
 
-// grow counts what an object of unknown size takes by now, and makes sure that
-// it does not eat the last of the disk.
+// grow counts what an object of unknown size, or a part, takes by now, and makes
+// sure that it does not eat the last of the disk.
 func (s *Store) grow(num uint64, here int64) error {
 	if e, ok := s.look(num); ok {
 		s.volumeOf(&e).measure()
 	}
 	return s.evicting(func() ([]*entry, error) {
 		e, ok := s.objects[num]
-		if !ok || e.size >= 0 || e.is(isSmall) {
+		if !ok || e.size >= 0 && !e.is(isPart) || e.is(isSmall) {
 			return nil, nil
 		}
 		s.resize(e, e.size, here)
@@ -336,7 +336,8 @@ func (s *Store) grow(num uint64, here int64) error {
 	})
 }
 
-// reserve says how large an object of unknown size turned out to be.
+// reserve says how large an object of unknown size turned out to be, or that all
+// of one is wanted of which only a part was.
 func (s *Store) reserve(num uint64, size int64) error {
 	return s.evicting(func() ([]*entry, error) {
 		e, ok := s.objects[num]
@@ -345,6 +346,7 @@ func (s *Store) reserve(num uint64, size int64) error {
 		}
 		_, victims, err := s.makeRoom(max(0, size-e.reserved()), s.services[e.service], s.volumeOf(e))
 		if err == nil {
+			s.change(e, func() { e.set(isPart, false) })
 			s.resize(e, size, e.here)
 			ed := s.books.edit()
 			ed.entry(e)

@@ -88,6 +88,9 @@ type Spec struct {
 	Title string
 	// Public objects may be had under other names than the one they came by.
 	Public bool
+	// Part says that readers will ask for ranges of it: room is kept for what
+	// comes, and for all of it when all is wanted. See [Fill.OnDemand].
+	Part bool
 	// Vouched says who vouches for the bytes, for `explain`: a signature, a
 	// torrent. It may be empty.
 	Vouched string
@@ -134,7 +137,7 @@ func (s *Store) Create(spec Spec, called string, meta []byte) (*Fill, error) {
 	var b *disk.Blob
 	if !e.is(isSmall) {
 		v := s.volumeOf(e)
-		b, err = v.create(e.num(), spec.Size)
+		b, err = v.create(e.num(), spec.Size, e.is(isPart))
 		if v.pledge(-e.reserved()); err != nil {
 			s.unadmit(e)
 			return fail(err)
@@ -180,7 +183,8 @@ func (s *Store) admit(spec *Spec, called string) (e *entry, err error) {
 		e.set(isPublic, spec.Public)
 		e.set(isSmall, spec.Size <= SmallObject) // also if it is not known
 		e.touch(time.Now())
-		v, victims, err := s.makeRoom(max(spec.Size, 0), s.services[e.service], nil)
+		e.set(isPart, spec.Part && spec.Size > SmallObject)
+		v, victims, err := s.makeRoom(max(e.reserved(), 0), s.services[e.service], nil)
 		if err == nil {
 			e.volume = v.num
 			s.tally(e, +1)

@@ -135,13 +135,19 @@ func (v *volume) regain(bytes int64) {
 	v.free += bytes
 }
 
-// create makes a blob.
-func (v *volume) create(num uint64, size int64) (*disk.Blob, error) {
+// create makes a blob, with the room for all of it unless only a part of it is
+// wanted.
+func (v *volume) create(num uint64, size int64, part bool) (*disk.Blob, error) {
 	defer v.measure()
 	if sick, _ := v.state(); sick != nil {
 		return nil, unwritable(v.dir, sick)
 	}
 	b, err := v.Create(num, size, nil)
+	if err == nil && size > 0 && !part {
+		if err = b.Reserve(size); err != nil {
+			err = errors.Join(err, b.Close(), v.Remove(num))
+		}
+	}
 	v.suspect(err)
 	if err != nil {
 		return nil, unwritable(v.dir, err)

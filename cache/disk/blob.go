@@ -28,9 +28,8 @@ func blobPath(dir string, num uint64) string {
 	return filepath.Join(dir, "blobs", fmt.Sprintf("%02x", byte(num)), fmt.Sprintf("%016x", num))
 }
 
-// Create makes an empty blob. The size is in bytes or content.UnknownSize; when
-// known, the room for the body is reserved, and the error wraps ErrFull if there
-// is not enough. The card has at most MaxCard bytes and may be nil. A number that
+// Create makes an empty blob. The size is in bytes or content.UnknownSize; see
+// Reserve for the room. The card has at most MaxCard bytes and may be nil. A number that
 // is there already gives an error that wraps fs.ErrExist.
 func (v *Volume) Create(num uint64, size int64, card []byte) (*Blob, error) {
 	b, err := v.create(num, size, card)
@@ -63,7 +62,7 @@ func (v *Volume) create(num uint64, size int64, card []byte) (*Blob, error) {
 	b := &Blob{num: num, body: body, tree: tree}
 	_, err = tree.WriteAt(appendCard(appendHeader(make([]byte, 0, headSize), num, size), num, card), 0)
 	if err == nil && size >= 0 {
-		err = b.reserve(size)
+		err = b.body.Truncate(size)
 	}
 	if err != nil {
 		return nil, errors.Join(err, b.Close(), v.Remove(num))
@@ -164,8 +163,8 @@ func (b *Blob) head() ([]byte, error) {
 	return head[:n], nil
 }
 
-// SetSize says how large the body is: it reserves the room and cuts off what was
-// written beyond the end. content.UnknownSize takes the size back.
+// SetSize says how large the body is, and cuts off what was written beyond the
+// end. content.UnknownSize takes the size back.
 func (b *Blob) SetSize(size int64) error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -174,16 +173,15 @@ func (b *Blob) SetSize(size int64) error {
 	}
 	_, err := b.tree.WriteAt(appendHeader(nil, b.num, size), 0)
 	if err == nil && size >= 0 {
-		err = b.reserve(size)
+		err = b.body.Truncate(size)
 	}
 	return within(fmt.Sprintf("set size of blob %d to %d bytes", b.num, size), err)
 }
 
-func (b *Blob) reserve(size int64) error {
-	if err := allocate(b.body, size); err != nil {
-		return err
-	}
-	return b.body.Truncate(size)
+// Reserve takes the room for a body of size bytes, so that what is written later
+// finds it. The error wraps ErrFull if there is not enough.
+func (b *Blob) Reserve(size int64) error {
+	return within(fmt.Sprintf("reserve %d bytes for blob %d", size, b.num), allocate(b.body, size))
 }
 
 // Card reads the card; nil if there is none. The error wraps ErrDamaged if it is

@@ -306,7 +306,7 @@ func (s *Server) take(q *query, offer *content.Offer, fl *flight) {
 		fl.offer, fl.found, fl.stored = nil, f, true
 		return
 	}
-	spec := cache.Spec{Object: offer.Object, Title: q.key, Public: head.Status == http.StatusOK && httpcache.Public(head)}
+	spec := cache.Spec{Object: offer.Object, Title: q.key, Part: part, Public: head.Status == http.StatusOK && httpcache.Public(head)}
 	if !offer.Object.ID.IsZero() {
 		spec.Vouched = s.cfg.Vouched
 	}
