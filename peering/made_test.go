@@ -78,7 +78,7 @@ func TestMadeTorrentIsPureAndLeeched(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				tor.AddPeers([]torrent.PeerInfo{{Addr: torrent.StringAddr(b.addr())}})
+				meet(t, tor, b.addr())
 				tor.DownloadAll()
 				if !bytes.Equal(readAll(t, tor), data) {
 					t.Error("other bytes came")

@@ -276,12 +276,30 @@ func sent(clients ...*torrent.Client) int64 {
 
 var loopback = []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}
 
+// meet names a peer to a torrent of a foreign client until that is closed: the
+// client forgets one that it could not reach at once.
+func meet(t *testing.T, tor *torrent.Torrent, addr string) {
+	go func() {
+		for t.Context().Err() == nil {
+			tor.AddPeers([]torrent.PeerInfo{{Addr: torrent.StringAddr(addr)}})
+			select {
+			case <-tor.Closed():
+				return
+			case <-t.Context().Done():
+			case <-time.After(time.Second):
+			}
+		}
+	}()
+}
+
 // readAll reads a file that a foreign client fetched.
 func readAll(t *testing.T, tor *torrent.Torrent) []byte {
 	t.Helper()
 	r := tor.NewReader()
 	defer r.Close()
-	r.SetContext(t.Context())
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute) // or a hang would say nothing of where
+	defer cancel()
+	r.SetContext(ctx)
 	p, err := io.ReadAll(r)
 	if err != nil {
 		t.Fatal(err)

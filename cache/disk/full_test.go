@@ -41,19 +41,19 @@ func TestFullDisk(t *testing.T) {
 	must(t, s.Flush())
 	must(t, v.Probe())
 
-	_, err := v.Create(1, 6*mib, nil)
-	wantErr(t, "a body too large", err, ErrFull)
-	wantErr(t, "a body too large", err, content.ErrFull)
-	if all := walk(t, v); len(all) != 0 {
-		t.Errorf("left behind: %v", all)
-	}
-	b, err := v.Create(2, content.UnknownSize, []byte("card"))
+	b, err := v.Create(1, 6*mib, nil)
+	must(t, err)
+	err = b.Reserve(6 * mib)
+	wantErr(t, "room for a body too large", err, ErrFull)
+	wantErr(t, "room for a body too large", err, content.ErrFull)
+	must(t, errors.Join(b.Close(), v.Remove(1)))
+	b, err = v.Create(2, content.UnknownSize, []byte("card"))
 	must(t, err)
 	defer b.Close()
 	data := noise(2, 8*mib)
 	_, err = b.WriteAt(data, 0)
 	wantErr(t, "writing too much", err, ErrFull)
-	wantErr(t, "giving it a size", b.SetSize(8*mib), ErrFull)
+	wantErr(t, "giving it room", b.Reserve(8*mib), ErrFull)
 	wantErr(t, "probing", v.Probe(), ErrFull)
 	if _, err = v.Create(3, mib, nil); !errors.Is(err, ErrFull) {
 		t.Errorf("a further blob gave %v", err)

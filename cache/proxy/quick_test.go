@@ -203,12 +203,12 @@ func TestQuickCounts(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	lines := strings.Split(strings.TrimSpace(string(text)), "\n")
-	request := `"GET ` + target + ` HTTP/1.1" 200 5 `
-	for i, want := range []string{request + "-", request + "hit", request + "hit", request + "hit", request + "hit"} {
-		if i >= len(lines) || !strings.HasPrefix(lines[i], "127.0.0.1 - - [") || !strings.HasSuffix(lines[i], "] "+want) {
-			t.Errorf("line %d of\n%s\nis not %s", i, text, want)
-		}
+	request := `] "GET ` + target + ` HTTP/1.1" 200 5 `
+	hits, misses := strings.Count(string(text), request+"hit\n"), strings.Count(string(text), request+"-\n")
+	// What net/http answers is taken down when it is done with it, which may be
+	// after the next one.
+	if hits != 4 || misses != 1 || strings.Count(string(text), "127.0.0.1 - - [") != 6 {
+		t.Errorf("%d hits and %d misses of\n%s", hits, misses, text)
 	}
 }
 
