@@ -101,11 +101,15 @@ func (b *books) record(num uint64) *record {
 		return r0
 	}
 	value, err := b.index.Get(numKey(recordPrefix, num))
-	if err != nil {
+	if errors.Is(err, index.ErrNotFound) {
 		return nil
 	}
-	r, err := decodeRecord(value)
+	var r *record
+	if err == nil {
+		r, err = decodeRecord(value)
+	}
 	if err != nil {
+		b.log.Warn("failed to read the record of an object", "object", num, "err", err)
 		return nil
 	}
 	b.records.offer(num, r, int64(len(value))+recordWeight, gen)

@@ -206,7 +206,7 @@ func (s *Store) miss(num uint64) (stays bool) {
 	r, ed := s.books.record(num), s.unmakeWhole(num)
 	s.mu.Lock()
 	e := s.objects[num]
-	stays = e != nil && r != nil && (e.is(isPinned) || e.is(isSmall) && s.repairer != nil)
+	stays = e != nil && (e.is(isPinned) || r != nil && e.is(isSmall) && s.repairer != nil)
 	if stays {
 		delete(s.checked, num)
 		s.bodies.drop(num)

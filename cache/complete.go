@@ -162,9 +162,13 @@ func (s *Store) abandon(f *Fill, size int64) {
 	}
 	s.countFilled(f)
 	s.change(e, func() { delete(s.active, f.num) })
-	if e.is(isSmall) && !e.is(isPinned) || r == nil {
+	if !e.is(isPinned) && (e.is(isSmall) || r == nil) {
 		s.mu.Unlock()
 		s.forget(f.num)
+		return
+	}
+	if r == nil { // it cannot be read now; what is pinned waits until it can
+		s.mu.Unlock()
 		return
 	}
 	r = r.clone()
