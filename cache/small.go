@@ -85,7 +85,9 @@ func (s *Store) putSmall(num uint64, text, body []byte) error {
 			return unwritable(v.dir, err)
 		}
 		s.mu.Lock()
-		if v.failures != failures { // a flush failed meanwhile, and may have lost it
+		// A flush that failed meanwhile may have lost it, and a segment that is not
+		// the newest any more may have left before this object was counted in it.
+		if v.failures != failures || place.Segment < v.left {
 			s.mu.Unlock()
 			continue
 		}

@@ -313,3 +313,35 @@ func TestRAMIsBounded(t *testing.T) {
 		t.Error("what was read before a change was kept")
 	}
 }
+
+// TestSegmentWaitsForWhatLands: an object is in its segment a moment before it is
+// complete. The segment does not leave meanwhile, however full the pool is.
+func TestSegmentWaitsForWhatLands(t *testing.T) {
+	t.Parallel()
+	s := open(t, Config{SmallBytes: 60_000})
+	body := noise(77, 5000)
+	f := create(t, s, "landing", content.Object{Size: int64(len(body))})
+	if err := s.Pin(f.num, true); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.putSmall(f.num, nil, body); err != nil {
+		t.Fatal(err)
+	}
+	others := putMany(t, s, "other", disk.SegmentSize/SmallObject+2, SmallObject) // the next segment is begun
+	s.trimSmall()
+	if !has(s, others[0]) {
+		t.Error("the segment has left")
+	}
+	if err := s.complete(f, content.Root(leavesOf(body)), int64(len(body))); err != nil {
+		t.Fatal(err)
+	}
+	f.end(nil)
+	s.trimSmall()
+	if has(s, others[0]) {
+		t.Error("the segment stays for ever")
+	}
+	s.bodies.drop(f.num)
+	s = reopen(t, s)
+	wantObject(t, s, "landing", body)
+	balance(t, s)
+}

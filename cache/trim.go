@@ -43,7 +43,7 @@ func (s *Store) fullest() (*volume, uint32) {
 		}
 		ids := slices.Sorted(maps.Keys(v.segments))
 		for _, id := range ids[:max(0, len(ids)-1)] {
-			if s.pinnedIn(v, id) <= v.segments[id].bytes/2 {
+			if s.pinnedIn(v, id) <= v.segments[id].bytes/2 && !s.landing(v, id) {
 				return v, id
 			}
 		}
@@ -59,6 +59,15 @@ func (s *Store) pinnedIn(v *volume, id uint32) (n int64) {
 		}
 	}
 	return n
+}
+
+// landing reports whether an object was put into a segment whose fill is not at
+// its end yet; s.mu is held.
+func (s *Store) landing(v *volume, id uint32) bool {
+	return slices.ContainsFunc(v.segments[id].nums, func(num uint64) bool {
+		e := s.objects[num]
+		return e != nil && e.is(isSmall) && !e.is(isComplete) && s.active[num] != nil && e.volume == v.num && e.place.Segment == id
+	})
 }
 
 // liveIn lists the objects that lie in a segment; s.mu is held.
@@ -134,6 +143,7 @@ func (s *Store) leaveSegment(v *volume, id uint32) bool {
 	for _, e := range leave {
 		s.evict(e)
 	}
+	v.left = max(v.left, id+1)
 	s.mu.Unlock()
 	s.unlist(leave)
 	return true

@@ -34,6 +34,7 @@ type volume struct {
 	fresh    map[uint64]bool // small objects that came since the last flush
 	torn     map[uint64]bool // small objects that a failed flush may have lost
 	failures int             // of flushes
+	left     uint32          // segments below it may have left
 
 	// mu guards what follows.
 	mu   sync.Mutex
