@@ -2,6 +2,7 @@ package hwtest
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/netip"
 	"os"
@@ -225,10 +226,30 @@ func identical(t *testing.T, dir string, files []string) {
 		if err != nil {
 			t.Error(err)
 		} else if got != want {
-			t.Errorf("%s arrived with SHA-256 %s, want %s", filepath.Base(file), got, want)
+			t.Errorf("%s arrived with SHA-256 %s, want %s: %s", filepath.Base(file), got, want, difference(filepath.Join(dir, filepath.Base(file)), file))
 		}
 	}
 	if list, err := os.ReadDir(dir); err != nil || len(list) != len(files) {
 		t.Errorf("%d entries in the directory, want %d: %v", len(list), len(files), err)
 	}
+}
+
+// difference says where a file differs from what it should be.
+func difference(got, want string) string {
+	a, err := os.ReadFile(got)
+	b, werr := os.ReadFile(want)
+	if err = errors.Join(err, werr); err != nil {
+		return err.Error()
+	}
+	first, last, n := -1, -1, 0
+	for i := range min(len(a), len(b)) {
+		if a[i] != b[i] {
+			if first < 0 {
+				first = i
+			}
+			last = i
+			n++
+		}
+	}
+	return fmt.Sprintf("%d bytes instead of %d, %d differ, from %d to %d", len(a), len(b), n, first, last)
 }

@@ -97,7 +97,9 @@ func (s *FileSender) prepare() (err error) {
 	s.sender, err = norm.NewSender(norm.SenderConfig{
 		Node: cfg.Node, Rand: rand.NewPCG(rand.Uint64(), rand.Uint64()),
 		SegmentSize: cfg.SegmentSize, K: cfg.K, Parity: cfg.Parity, Interleave: cfg.Interleave,
-		Rate: cfg.Rate / 8, FTIInInfoOnly: true, Anticipate: true,
+		// Of several files each packet says which size it is a part of: libnorm
+		// takes the size of the file before for one whose NORM_INFO was lost.
+		Rate: cfg.Rate / 8, FTIInInfoOnly: len(cfg.Files) == 1, Anticipate: true,
 	})
 	if err != nil {
 		return err
