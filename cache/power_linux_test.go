@@ -1,9 +1,11 @@
 package cache
 
 import (
+	"errors"
 	"path/filepath"
 	"testing"
 
+	"github.com/cistern-edge/cistern/cache/content"
 	"github.com/cistern-edge/cistern/hwtest/faultfs"
 )
 
@@ -30,4 +32,18 @@ func TestPowerCutOfBodies(t *testing.T) {
 	cfg := crashConfig(t.TempDir())
 	cfg.Volumes = []string{filepath.Join(fs.Dir(), "store")}
 	lives(t, cfg, seedOf(t), rounds, fs.PowerCut).figures(t, "store.power of bodies", rounds)
+}
+
+// TestNoRoomLeavesNothing: a body whose room is not there leaves no file behind.
+func TestNoRoomLeavesNothing(t *testing.T) {
+	t.Parallel()
+	fs := faultfs.Mount(t, t.TempDir(), faultfs.Config{Capacity: 300 * mib})
+	s := open(t, Config{Dir: filepath.Join(fs.Dir(), "store")})
+	v := s.volumes[0]
+	if _, err := v.create(7, 400*mib, false); !errors.Is(err, content.ErrFull) {
+		t.Errorf("a body too large gave %v", err)
+	}
+	if left := blobFiles(v.dir); len(left) > 0 {
+		t.Errorf("left behind: %v", left)
+	}
 }

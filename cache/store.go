@@ -184,7 +184,7 @@ func (s *Store) admit(spec *Spec, called string) (e *entry, err error) {
 		e.set(isSmall, spec.Size <= SmallObject) // also if it is not known
 		e.touch(time.Now())
 		e.set(isPart, spec.Part && spec.Size > SmallObject)
-		v, victims, err := s.makeRoom(max(e.reserved(), 0), s.services[e.service], nil)
+		v, victims, err := s.makeRoom(e.reserved(), s.services[e.service], nil)
 		if err == nil {
 			e.volume = v.num
 			s.tally(e, +1)
