@@ -43,6 +43,9 @@ func TestNormWire(t *testing.T) {
 	size := int64(64 << 20)
 	if !soak() {
 		rows, size = rows[:2], 8<<20
+		for i := range rows {
+			rows[i].mbit = 20 // the bytes are the same, and a busy machine keeps up
+		}
 	}
 	file := contents(t, size)[0]
 	programs := []*caster{
@@ -69,6 +72,9 @@ func (row wireRow) run(t *testing.T, file string, programs []*caster) {
 	}, needs...)
 	for _, p := range programs {
 		c := cast{caster: p, lan: l, file: file, mbit: row.mbit, interleave: row.interleave, receivers: row.receivers, timeout: patience(t, file, row.mbit)}
+		if !p.own() {
+			c.timeout /= 3 // some never end, and nothing is asked of them
+		}
 		out := c.run(t, row.name)
 		record(t, out)
 		if !p.own() {
@@ -131,9 +137,10 @@ func beside(t *testing.T, own *caster) []*caster {
 	return append([]*caster{own}, foreign(t)...)
 }
 
-// patience is how long a cast may take: some times as long as its bytes do.
+// patience is how long a cast may take before it counts as stuck, on a machine
+// that has much else to do.
 func patience(t *testing.T, file string, mbit int) time.Duration {
-	return 15*time.Second + 4*time.Duration(fileSize(t, file)*8)*time.Microsecond/time.Duration(mbit)
+	return time.Minute + 8*time.Duration(fileSize(t, file)*8)*time.Microsecond/time.Duration(mbit)
 }
 
 // TestNormTime: 100 MiB to one receiver at 200 Mbit/s with 5 % loss takes what
