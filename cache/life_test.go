@@ -281,10 +281,19 @@ func (c *client) fill(called string, info Info, here bool) {
 	if f == nil {
 		return
 	}
-	if c.rng.IntN(4) == 0 {
+	if c.rng.IntN(4) == 0 && !c.isDenied(title) {
 		c.pin(Info{Num: f.Num(), Title: title}, promise{Name: called})
 	}
 	c.finish(f, title, 1+c.rng.Int64N(2*mib))
+}
+
+// isDenied says whether the bytes of an object were taken down. A kill may leave
+// the denial and forget that the object was whole: it is filled again, pinned or
+// not, and has to go once its bytes are known.
+func (c *client) isDenied(title string) bool {
+	data := contentOf(title)
+	id := content.ID{Root: content.Root(leavesOf(data)), Size: int64(len(data))}
+	return errors.Is(c.store.Denied(id.String()), ErrDenied)
 }
 
 // pin pins an object, which also makes durable what was changed before.
