@@ -15,6 +15,7 @@ type (
 	Cast     = client.Cast
 	Receiver = client.Receiver
 	Agent    = client.Agent
+	Uplink   = client.Uplink
 )
 
 // Parts are what the panel shows and commands. All but Objects may be nil: then
@@ -27,6 +28,8 @@ type Parts struct {
 	Agents  Agents
 	// Requests tell of the past.
 	Requests Requests
+	// Uplink says whether the outside can be reached.
+	Uplink func() Uplink
 	// Stats gives each part's figures for /metrics, by the part's name: a struct
 	// whose numbers, and maps of numbers, have json names. cistern_<part>_<name>
 	// is what comes of them.

@@ -51,6 +51,9 @@ func (s *Server) status(proxy string) client.Status {
 		Swarms: len(s.swarms()), Agents: len(s.agents()),
 	}
 	out.Volumes, out.Services = volumes(st), services(st)
+	if s.parts.Uplink != nil {
+		out.Uplink = s.parts.Uplink()
+	}
 	out.Damaged, out.Repaired, out.Takedowns = st.Damaged, st.Repaired, len(s.parts.Objects.Denials())
 	out.Saved = max(out.Served-out.Filled, 0)
 	for _, c := range s.casts() {

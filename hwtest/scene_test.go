@@ -21,6 +21,7 @@ type scene struct {
 	lab     *lab.Lab
 	origin  *lab.Host
 	router  *lab.Router
+	uplink  *lab.Link // of the router
 	box     *lab.Host
 	clients []*lab.Host
 	config  string // of the box
@@ -38,7 +39,8 @@ func newScene(t *testing.T) *scene {
 	s.origin = s.lab.Host("origin")
 	s.origin.Join(wan, lab.LinkConfig{})
 	s.router = s.lab.Router("router")
-	s.router.Masquerade(s.router.Join(wan, lab.LinkConfig{ToHost: lab.Path{Rate: 200 * lab.Mbit}}))
+	s.uplink = s.router.Join(wan, lab.LinkConfig{ToHost: lab.Path{Rate: 200 * lab.Mbit}})
+	s.router.Masquerade(s.uplink)
 	s.router.Join(lan, lab.LinkConfig{Addrs: []string{"10.0.0.1/24"}})
 	s.box = s.lab.Host("box")
 	s.box.Join(lan, lab.LinkConfig{})

@@ -20,6 +20,7 @@ http.herd        ./hwtest        TestHerd
 http.crowd       ./hwtest        TestManyColdObjects
 http.explain     ./cache/proxy   Outcomes
 http.slow        ./hwtest        TestWhyWasThatSlow
+http.offline     ./hwtest        TestOffline
 http.metalink    ./hwtest        TestMetalinkClients
 http.hostile     ./cache/proxy   Hostile|Smuggling|OneClient|Paths|NoWayInside|Redirects
 store.evict      ./cache/evict   Figures

@@ -43,6 +43,10 @@ func (c *statusCmd) Run(s *session) error {
 	}
 	st := r.Status
 	s.say("Cistern %s at %s, proxy %s", st.Version, s.box.Box(), st.Proxy)
+	if st.Uplink.Down {
+		s.say("OFFLINE since %s: %s", when(st.Uplink.Since), plain(st.Uplink.Why))
+		s.say("what is here is served, stale where the origin does not forbid it; the box tries again by itself")
+	}
 	s.say("saved %s   in %s   out %s   kept %s of %s", size(st.Saved), size(st.Filled), size(st.Served), size(st.Bytes), size(st.MaxBytes))
 	if st.Damaged > 0 {
 		s.say("found damaged since the start: %s; repaired: %s", several(int(st.Damaged), "block"), several(int(st.Repaired), "object"))

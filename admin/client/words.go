@@ -27,6 +27,17 @@ type Status struct {
 	Damaged   int64 `json:"damaged" doc:"Blocks and small objects found damaged since the start"`
 	Repaired  int64 `json:"repaired" doc:"Objects repaired since the start"`
 	Takedowns int   `json:"takedowns" doc:"What is taken down"`
+	// Uplink is the way outside.
+	Uplink Uplink `json:"uplink" doc:"Whether the outside can be reached"`
+}
+
+// Uplink says whether the outside can be reached. While it is down the box serves
+// what it has, stale where the origin does not forbid that.
+type Uplink struct {
+	Mode  string    `json:"mode,omitempty" doc:"auto (found out), on (offline as configured) or off (never offline)"`
+	Down  bool      `json:"down" doc:"Nothing outside can be reached"`
+	Since time.Time `json:"since,omitzero" doc:"When that was noticed"`
+	Why   string    `json:"why,omitempty" doc:"What showed it"`
 }
 
 // Object is one file in the store. All counts are bytes.

@@ -151,7 +151,7 @@ func Default() Config {
 	return Config{
 		Version: Version,
 		Proxy:   Proxy{Listen: "127.0.0.1:3142", Names: []string{}, Clients: []netip.Prefix{}, AllowDestinations: []Destination{}},
-		Origin:  Origin{MaxConnections: 512, MaxConnectionsPerHost: 64, MaxWaiting: 10_000, MaxWait: Duration(30 * time.Second)},
+		Origin:  Origin{MaxConnections: 512, MaxConnectionsPerHost: 64, MaxWaiting: 10_000, MaxWait: Duration(30 * time.Second), Offline: "auto"},
 		WAN:     WAN{Hours: []Hours{}},
 		Admin:   Admin{Listen: "127.0.0.1:8080", Names: []string{}, Session: Duration(12 * time.Hour)},
 		Store:   Store{Dir: "./var", MaxBytes: 50e9, Volumes: []string{}, RAM: 32 << 20, ScrubPeriod: Period(14 * day), Quotas: []Quota{}},

@@ -15,6 +15,8 @@ type Origin struct {
 	MaxWaiting int `toml:"max_waiting" comment:"Requests that may wait for a connection; more are answered 503."`
 	// MaxWait is how long one may wait, 1 second to 10 minutes.
 	MaxWait Duration `toml:"max_wait" comment:"How long a request waits for a connection before it is answered 503."`
+	// Offline is "auto", "on" or "off".
+	Offline string `toml:"offline" comment:"Whether the uplink counts as down: \"auto\" (found out), \"on\" (always: only what is here is served) or \"off\" (never)."`
 }
 
 // WAN is what the box may take of the uplink.
@@ -61,6 +63,7 @@ func (o Origin) check(f *Faults) {
 	if d := time.Duration(o.MaxWait); d < time.Second || d > 10*time.Minute {
 		f.add(0, "origin.max_wait", "%v is not between 1s and 10m", o.MaxWait)
 	}
+	oneOf(f, "origin.offline", o.Offline, "auto", "on", "off")
 }
 
 func (w WAN) check(f *Faults) {

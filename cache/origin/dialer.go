@@ -80,6 +80,8 @@ type Dialer struct {
 	Allow []Destination
 	// Timeout of one connection attempt, DNS included; 0 means 10 s.
 	Timeout time.Duration
+	// also, if not nil, has a say on addresses that are open.
+	also func(netip.Addr) error
 }
 
 // DialContext connects as net.Dialer does. The error wraps *RefusedError if the
@@ -116,7 +118,10 @@ func (d *Dialer) control(_ context.Context, _, address string, _ syscall.RawConn
 	if err != nil {
 		return fmt.Errorf("address %q: %w", address, err)
 	}
-	return d.Check(netip.AddrPortFrom(ip, uint16(n)))
+	if err := d.Check(netip.AddrPortFrom(ip, uint16(n))); err != nil || d.also == nil {
+		return err
+	}
+	return d.also(ip.Unmap())
 }
 
 // Check tells whether the Dialer may connect to an address: nil or a

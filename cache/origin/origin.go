@@ -29,8 +29,10 @@ import (
 
 // Config says how Mirrors reaches origins.
 type Config struct {
-	// Dial makes every connection: Dialer.DialContext in the box.
+	// Dial makes every connection: Uplink.DialContext in the box.
 	Dial func(ctx context.Context, network, address string) (net.Conn, error)
+	// Uplink says when nothing need be waited for; nil: it is never down.
+	Uplink *Uplink
 	// Proxy gives the proxy for a request, as http.Transport has it; nil means
 	// none. An agent goes through its box.
 	Proxy func(*http.Request) (*url.URL, error)

@@ -2,10 +2,13 @@ package origin
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"net"
 	"net/http"
 	"net/http/httptrace"
 	"net/netip"
+	"net/url"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -20,14 +23,21 @@ func (m *Mirrors) send(req *http.Request) (resp *http.Response, sent time.Time, 
 		req.Header.Set("User-Agent", "") // or net/http puts its own
 	}
 	host := req.URL.Host
+	if m.cfg.Uplink.Down() != nil {
+		m.transport.CloseIdleConnections() // what was open when it fell leads nowhere
+	}
+	if err := m.cfg.Uplink.Refuse(address(req.URL)); err != nil {
+		return nil, sent, fmt.Errorf("ask %s: %w", host, err)
+	}
 	if err := m.gate.enter(req.Context(), host); err != nil {
 		return nil, sent, err
 	}
 	sent = time.Now()
-	leave := sync.OnceFunc(func() { m.gate.leave(host) })
 	m.requests.Add(1)
 	var near atomic.Bool
-	resp, err = m.transport.RoundTrip(req.WithContext(m.watch(req.Context(), &near)))
+	ctx, cancel := context.WithCancel(m.watch(req.Context(), &near))
+	leave := sync.OnceFunc(func() { m.gate.leave(host); cancel() })
+	resp, err = m.roundTrip(req.WithContext(ctx))
 	if err != nil {
 		leave()
 		return nil, sent, fmt.Errorf("ask %s: %w", host, err)
@@ -49,10 +59,50 @@ func (m *Mirrors) send(req *http.Request) (resp *http.Response, sent time.Time, 
 	return resp, sent, nil
 }
 
-// sendPart is send for whoever does not keep the head of the answer.
+// roundTrip waits for the head of an answer as long as the uplink is not known to
+// be down. The request's context ends with the body.
+func (m *Mirrors) roundTrip(req *http.Request) (*http.Response, error) {
+	u := m.cfg.Uplink
+	if u == nil {
+		return m.transport.RoundTrip(req)
+	}
+	ctx, end := u.while(req.Context(), address(req.URL), suspectHead)
+	defer end()
+	ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{GotConn: func(got httptrace.GotConnInfo) {
+		if u.isNear(got.Conn.RemoteAddr()) {
+			end()
+		}
+	}})
+	resp, err := m.transport.RoundTrip(req.WithContext(ctx))
+	var down *OfflineError
+	if err != nil && errors.As(context.Cause(ctx), &down) {
+		return nil, down
+	}
+	return resp, err
+}
+
+// resumePatience is how long a fill waits for an uplink that is down: what clients
+// are loading goes on when it is back.
+const resumePatience = 2 * time.Minute
+
+// sendPart is send for whoever does not keep the head of the answer, and would
+// rather wait than give up.
 func (m *Mirrors) sendPart(req *http.Request) (*http.Response, error) {
 	resp, _, err := m.send(req)
+	var down *OfflineError
+	if errors.As(err, &down) && m.cfg.Uplink.back(req.Context(), resumePatience) {
+		resp, _, err = m.send(req)
+	}
 	return resp, err
+}
+
+// address is the host and port of a URL.
+func address(u *url.URL) string {
+	port := u.Port()
+	if port == "" {
+		port = map[string]string{"http": "80", "https": "443"}[u.Scheme]
+	}
+	return net.JoinHostPort(u.Hostname(), port)
 }
 
 // watch notes whether a request goes to the LAN, whose way is not the uplink.

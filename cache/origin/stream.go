@@ -175,7 +175,8 @@ func askPart(do func(*http.Request) (*http.Response, error), req *http.Request, 
 	resp, err := do(req)
 	if err != nil {
 		var refused *RefusedError
-		if errors.As(err, &refused) || req.Context().Err() != nil {
+		var down *OfflineError
+		if errors.As(err, &refused) || errors.As(err, &down) || req.Context().Err() != nil {
 			return nil, err
 		}
 		return nil, &cutError{err}

@@ -136,6 +136,11 @@ func (s *Server) sendFound(w http.ResponseWriter, r *http.Request, a *answer, ed
 		}
 		defer rd.Close()
 		off, patience := a.expect(rd, p.expected())
+		if down := s.offline(); down != nil && a.status.Fwd == httpcache.FwdPartial && patience == partPatience {
+			s.tally(r, a)
+			s.fail(w, r, &fault{status: http.StatusGatewayTimeout, why: down.Error() + "; only a part is here", fwd: a.status.Fwd, retry: offlineRetry, offline: down})
+			return nil
+		}
 		if err := p.await(r.Context(), rd, r.ProtoAtLeast(1, 1), off, patience); err != nil {
 			s.brokeOff(f, err)
 			return err

@@ -232,7 +232,7 @@ func (s *Server) negotiate(w http.ResponseWriter, r *http.Request) bool {
 	s.describe(r, h, f.info, name)
 	setDigests(h, sums.Whole, true, true)
 	httpcache.CacheStatus{Hit: true, Detail: "metalink (RFC 6249)"}.AppendTo(h)
-	s.say(w, r, http.StatusFound, at+"\n")
+	s.say(w, r, http.StatusFound, "text/plain; charset=utf-8", at+"\n")
 	return true
 }
 

@@ -21,6 +21,7 @@ import (
 	"github.com/cistern-edge/cistern/cache"
 	"github.com/cistern-edge/cistern/cache/content"
 	"github.com/cistern-edge/cistern/cache/httpcache"
+	"github.com/cistern-edge/cistern/cache/origin"
 )
 
 // Upstream is the way in: origin.Mirrors in the box; an agent's asks its box.
@@ -72,6 +73,9 @@ type Config struct {
 	// Dial makes the connections of CONNECT: origin.Dialer.DialContext. nil
 	// refuses CONNECT.
 	Dial func(ctx context.Context, network, address string) (net.Conn, error)
+	// Offline says why nothing outside can be reached, nil if it can:
+	// origin.Uplink.Down. nil: that is not known.
+	Offline func() *origin.OfflineError
 	// OpenObject finds an object of /o/ that is not in the store, by identity or
 	// else by the name of a torrent's file: an agent asks its box. nil means that
 	// what is not here is not found.

@@ -200,11 +200,15 @@ func (s *Server) await(ctx context.Context, q *query, f *found, v httpcache.Verd
 		if f != nil && !f.usable() && !s.holds(q, f) {
 			have = nil
 		}
-		if ok, why := httpcache.StaleIfErrorAllowed(q.req, headOf(have), fl.status, time.Now()); ok {
+		ok, why := httpcache.StaleIfErrorAllowed(q.req, headOf(have), fl.status, time.Now())
+		if ok {
 			if lead {
 				fl.abandon()
 			}
-			return &answer{found: have, status: httpcache.CacheStatus{Fwd: v.Fwd, FwdStatus: fl.status, Detail: "stale, allowed by " + why}}, nil
+			return &answer{found: have, status: httpcache.CacheStatus{Fwd: v.Fwd, FwdStatus: fl.status, Detail: withoutUplink("stale, allowed by "+why, fl.err)}}, nil
+		}
+		if down := offline(fl.err); down != nil {
+			return nil, &fault{status: http.StatusGatewayTimeout, why: down.Error() + "; " + why, fwd: v.Fwd, retry: offlineRetry, offline: down}
 		}
 	}
 	switch {
@@ -236,9 +240,12 @@ func unreachable(err error, fwd httpcache.Fwd) error {
 	var refused *origin.RefusedError
 	var timeout interface{ Timeout() bool }
 	var busy *origin.BusyError
+	down := offline(err)
 	switch {
 	case errors.Is(err, cache.ErrDenied):
 		return err
+	case down != nil:
+		return &fault{status: http.StatusGatewayTimeout, why: down.Error(), fwd: fwd, retry: offlineRetry, offline: down}
 	case errors.As(err, &busy):
 		return &fault{status: http.StatusServiceUnavailable, why: err.Error(), fwd: fwd, retry: busy.RetryAfter}
 	case errors.As(err, &refused):

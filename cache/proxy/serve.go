@@ -19,6 +19,7 @@ import (
 	"github.com/cistern-edge/cistern/cache/digest"
 	"github.com/cistern-edge/cistern/cache/httpcache"
 	"github.com/cistern-edge/cistern/cache/journal"
+	"github.com/cistern-edge/cistern/cache/origin"
 )
 
 // Server is the proxy. All methods are safe for concurrent use.
@@ -277,6 +278,8 @@ type fault struct {
 	why    string
 	fwd    httpcache.Fwd
 	retry  time.Duration // > 0: when to ask again
+	// offline is set if the uplink is why; people get a page that says so.
+	offline *origin.OfflineError
 }
 
 func (f *fault) Error() string { return f.why }
@@ -298,13 +301,17 @@ func (s *Server) fail(w http.ResponseWriter, r *http.Request, err error) {
 		h.Set("Retry-After", fmt.Sprint(int(f.retry.Seconds())))
 	}
 	httpcache.CacheStatus{Fwd: f.fwd, Detail: f.why}.AppendTo(h)
-	s.say(w, r, f.status, f.why+"\n")
+	if f.offline != nil {
+		s.sayOffline(w, r, f)
+		return
+	}
+	s.say(w, r, f.status, "text/plain; charset=utf-8", f.why+"\n")
 }
 
-// say answers with plain text.
-func (s *Server) say(w http.ResponseWriter, r *http.Request, status int, text string) {
+// say answers with a text of the box's own.
+func (s *Server) say(w http.ResponseWriter, r *http.Request, status int, mediaType, text string) {
 	h := w.Header()
-	h.Set("Content-Type", "text/plain; charset=utf-8")
+	h.Set("Content-Type", mediaType)
 	h.Set("X-Content-Type-Options", "nosniff")
 	h.Set("Cache-Control", "no-store")
 	h.Set("Content-Length", fmt.Sprint(len(text)))

@@ -115,7 +115,8 @@ func (c *runCommand) Run(ctx context.Context) error {
 
 	// The only way out, and the store.
 	dialer := &origin.Dialer{Allow: allow}
-	mirrors, err := origin.NewMirrors(originConfig(cfg, dialer), log)
+	uplink := origin.NewUplink(cfg.Origin.Offline, dialer, isLAN, log)
+	mirrors, err := origin.NewMirrors(originConfig(cfg, uplink), log)
 	if err != nil {
 		return err
 	}
@@ -165,7 +166,7 @@ func (c *runCommand) Run(ctx context.Context) error {
 	}
 
 	// The HTTP outlet, which also carries the desk.
-	server, err := proxy.New(proxyConfig(cfg.Proxy, cfg.Store.Dir, dialer, desk, certificate), log, store, mirrors, torrents)
+	server, err := proxy.New(proxyConfig(cfg.Proxy, cfg.Store.Dir, uplink, desk, certificate), log, store, mirrors, torrents)
 	if err != nil {
 		return err
 	}
@@ -178,11 +179,12 @@ func (c *runCommand) Run(ctx context.Context) error {
 
 	panel, err := admin.New(adminConfig(cfg), log, admin.Parts{
 		Objects: store, Fetcher: fetcher{server}, Swarms: swarmsOf(swarm), Casts: casts{caster, int64(cfg.Multicast.Rate)},
-		Agents: agents{roster, key}, Requests: server,
+		Agents: agents{roster, key}, Requests: server, Uplink: uplinkOf(uplink, cfg.Origin.Offline),
 		Stats: map[string]func() any{
 			"store": func() any { return store.Stats() }, "proxy": func() any { return server.Stats() },
 			"origin": func() any { return mirrors.Stats() }, "multicast": func() any { return caster.Stats() },
 			"desk": func() any { return desk.Stats() }, "peering": func() any { return statsOf(swarm) },
+			"uplink": func() any { return uplink.Stats() },
 		},
 	})
 	if err != nil {
@@ -192,6 +194,7 @@ func (c *runCommand) Run(ctx context.Context) error {
 	// Everything above only builds. Everything below touches the machine.
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return store.Run(ctx) })
+	g.Go(func() error { return uplink.Run(ctx) })
 	g.Go(func() error { return server.Run(ctx) })
 	g.Go(func() error { return panel.Run(ctx) })
 	g.Go(func() error { return caster.Run(ctx) })

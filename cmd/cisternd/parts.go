@@ -11,6 +11,7 @@ import (
 	"github.com/cistern-edge/cistern/admin"
 	"github.com/cistern-edge/cistern/cache"
 	"github.com/cistern-edge/cistern/cache/content"
+	"github.com/cistern-edge/cistern/cache/origin"
 	"github.com/cistern-edge/cistern/cache/proxy"
 	"github.com/cistern-edge/cistern/multicast"
 	"github.com/cistern-edge/cistern/multicast/announce"
@@ -62,6 +63,17 @@ func (f fetcher) Fetch(ctx context.Context, address *url.URL) (cache.Info, error
 		return cache.Info{}, fmt.Errorf("%s cannot be kept: %s", address.Redacted(), w.Why)
 	}
 	return w.Info, nil
+}
+
+// uplinkOf is the uplink as the panel sees it.
+func uplinkOf(u *origin.Uplink, mode string) func() admin.Uplink {
+	return func() admin.Uplink {
+		state := admin.Uplink{Mode: mode}
+		if down := u.Down(); down != nil {
+			state.Down, state.Since, state.Why = true, down.Since, down.Why
+		}
+		return state
+	}
 }
 
 // repairs are the ways to get again what was damaged: the origins, then the

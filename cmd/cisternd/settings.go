@@ -23,9 +23,9 @@ import (
 
 // This file hands each part its section of the configuration.
 
-func proxyConfig(cfg config.Proxy, dir string, dialer *origin.Dialer, desk http.Handler, certificate tls.Certificate) proxy.Config {
+func proxyConfig(cfg config.Proxy, dir string, uplink *origin.Uplink, desk http.Handler, certificate tls.Certificate) proxy.Config {
 	out := proxy.Config{
-		Listen: cfg.Listen, Address: cfg.Advertise, Names: cfg.Names, Dial: dialer.DialContext, Secure: desk, CompleteRanges: cfg.CompleteRanges,
+		Listen: cfg.Listen, Address: cfg.Advertise, Names: cfg.Names, Dial: uplink.DialContext, Offline: uplink.Down, Secure: desk, CompleteRanges: cfg.CompleteRanges,
 		AccessLog: cfg.AccessLog,
 		Dir:       dir,
 		TLS:       &tls.Config{Certificates: []tls.Certificate{certificate}, MinVersion: tls.VersionTLS13},
@@ -36,13 +36,16 @@ func proxyConfig(cfg config.Proxy, dir string, dialer *origin.Dialer, desk http.
 	return out
 }
 
-func originConfig(cfg config.Config, dialer *origin.Dialer) origin.Config {
+func originConfig(cfg config.Config, uplink *origin.Uplink) origin.Config {
 	return origin.Config{
-		Dial: dialer.DialContext, MaxConns: cfg.Origin.MaxConnections, MaxConnsPerHost: cfg.Origin.MaxConnectionsPerHost,
+		Dial: uplink.DialContext, Uplink: uplink, MaxConns: cfg.Origin.MaxConnections, MaxConnsPerHost: cfg.Origin.MaxConnectionsPerHost,
 		MaxWaiting: cfg.Origin.MaxWaiting, MaxWait: time.Duration(cfg.Origin.MaxWait), Pace: pacer(cfg.WAN),
-		IsLAN: func(a netip.Addr) bool { return a.IsLoopback() || a.IsPrivate() || a.IsLinkLocalUnicast() },
+		IsLAN: isLAN,
 	}
 }
+
+// isLAN reports whether the way to an address is not the uplink.
+func isLAN(a netip.Addr) bool { return a.IsLoopback() || a.IsPrivate() || a.IsLinkLocalUnicast() }
 
 // pacer caps the uplink by the hour; nil if it is never capped.
 func pacer(cfg config.WAN) *origin.Pacer {
