@@ -21,10 +21,11 @@ type pages struct{ all map[string]*template.Template }
 // parsePages reads the pages; each stands in the same layout.
 func parsePages() (*pages, error) {
 	p := &pages{all: map[string]*template.Template{}}
-	for _, name := range []string{"login", "setup", "panel"} {
+	for _, name := range []string{"login", "setup", "panel", "explain"} {
 		t, err := template.New(name).Funcs(template.FuncMap{
 			"bytes": formatBytes, "bits": formatBits, "ago": formatAgo, "percent": formatPercent,
-			"progress": newProgress,
+			"progress": newProgress, "millis": formatMillis,
+			"last": func(end int64) int64 { return end - 1 },
 		}).ParseFS(files, "panel/layout.html", "panel/"+name+".html")
 		if err != nil {
 			return nil, fmt.Errorf("read page %s: %w", name, err)
@@ -97,6 +98,11 @@ func formatPercent(f float64) string {
 		decimals = 0
 	}
 	return strconv.FormatFloat(f*100, 'f', decimals, 64) + "\u00a0%"
+}
+
+// formatMillis writes a time that is given in milliseconds.
+func formatMillis(ms float64) string {
+	return (time.Duration(ms*1000) * time.Microsecond).Round(100 * time.Microsecond).String()
 }
 
 // progress is a bar with its figure.
