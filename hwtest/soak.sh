@@ -13,6 +13,7 @@ run.origin       ./hwtest        TestSecondAnswerDoesNotTouchTheOrigin
 apt.install      ./hwtest        TestAptInstallsThroughTheBox
 fill.kill        ./hwtest        TestKillInTheMiddleOfAFill
 torrent.clients  ./hwtest        TestTorrentClientsDrinkFromTheBox
+swarm.sources    ./peering       TestSwarmAndMirrors
 input.bad        ./hwtest        TestBadInput
 http.conformance ./hwtest        TestConformance
 http.cold        ./hwtest        TestColdRange

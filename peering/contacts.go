@@ -1,8 +1,6 @@
 package peering
 
 import (
-	"net/url"
-	"strings"
 	"time"
 
 	"github.com/anacrolix/torrent"
@@ -25,31 +23,6 @@ func (sh *share) contact(spec *Spec) {
 		peers = append(peers, torrent.PeerInfo{Addr: torrent.StringAddr(p.String()), Source: torrent.PeerSourceDirect})
 	}
 	sh.t.AddPeers(peers)
-}
-
-// addWebSeeds gives the client the web seeds of BEP 19. It takes a v2 torrent of
-// one file for a directory, so what follows the last slash is put together here
-// for it. Nothing is done before the info is known.
-func (sh *share) addWebSeeds(urls []string) {
-	sh.mu.Lock()
-	p := sh.pieces
-	sh.mu.Unlock()
-	if p == nil {
-		return
-	}
-	l := p.layout
-	if !l.v2 || len(l.files) != 1 {
-		sh.t.AddWebSeeds(urls)
-		return
-	}
-	for _, u := range urls {
-		slash := strings.LastIndexByte(u, '/') + 1
-		tail := u[slash:]
-		if tail == "" {
-			tail = url.PathEscape(l.name)
-		}
-		sh.t.AddWebSeeds([]string{u[:slash]}, torrent.WebSeedPathEscaper(func([]string) string { return tail }))
-	}
 }
 
 // announceDHT looks for peers in the DHT now and then.

@@ -27,6 +27,9 @@ type file struct {
 	mine  bool          // the file is the fill's Source; share.run
 	left  chan struct{} // closed when the share ends
 	begun chan struct{} // closed when there is a sink
+	over  chan struct{} // closed when Fill has returned
+	first sync.Once     // Fill is called again when something turns out damaged
+	last  sync.Once
 
 	want    func(r content.Range) // raises the priority of a range
 	missing atomic.Int64          // bytes not accepted yet
@@ -49,7 +52,7 @@ type file struct {
 func newFile(store *cache.Store, key string, p part) (*file, error) {
 	f := &file{
 		part: p, name: "btih:" + key + "/" + p.path, store: store,
-		left: make(chan struct{}), begun: make(chan struct{}), news: make(chan struct{}, 1),
+		left: make(chan struct{}), begun: make(chan struct{}), over: make(chan struct{}), news: make(chan struct{}, 1),
 	}
 	f.missing.Store(p.size)
 	info, _, known := store.Lookup(f.name)
@@ -89,8 +92,9 @@ func (f *file) Fill(ctx context.Context, sink content.Sink) error {
 		f.gate.Lock()
 		f.sink = nil
 		f.gate.Unlock()
+		f.last.Do(func() { close(f.over) })
 	}()
-	close(f.begun)
+	f.first.Do(func() { close(f.begun) })
 	var claims []content.Range
 	defer func() {
 		for _, r := range claims {

@@ -32,6 +32,7 @@ type layout struct {
 	total       int64 // bytes of files, without padding
 	private     bool
 	v2          bool // files begin at pieces and have pieces roots
+	dir         bool // the files lie in a directory called name
 	files       []part
 }
 
@@ -68,7 +69,7 @@ func newLayout(info *metainfo.Info, limits Limits) (*layout, error) {
 	}
 	l := &layout{
 		name: cleanName(info.BestName()), pieceLength: info.PieceLength,
-		private: info.Private != nil && *info.Private, v2: info.HasV2(),
+		private: info.Private != nil && *info.Private, v2: info.HasV2(), dir: isDir(info),
 	}
 	if l.name == "" {
 		return nil, fmt.Errorf("name %q is empty or not a name", clip(info.BestName()))
@@ -85,6 +86,16 @@ func newLayout(info *metainfo.Info, limits Limits) (*layout, error) {
 		return nil, err
 	}
 	return l, l.checkPieces(info)
+}
+
+// isDir says whether the files lie in a directory of the torrent's name: a file
+// tree has a directory for its root in any case.
+func isDir(info *metainfo.Info) bool {
+	if info.HasV1() {
+		return info.Length == 0 && len(info.Files) > 0
+	}
+	only, ok := info.FileTree.Dir[info.BestName()]
+	return len(info.FileTree.Dir) != 1 || !ok || only.IsDir()
 }
 
 // checkV2 checks what BEP 52 asks of an info dictionary before the library
@@ -256,6 +267,32 @@ func (l *layout) spans(off, n int64) []span {
 
 // piece lists the files that piece i lies in.
 func (l *layout) piece(i int) []span { return l.spans(int64(i)*l.pieceLength, l.pieceLength) }
+
+// pieceEnd is where the last byte of piece i lies that belongs to a file.
+func (l *layout) pieceEnd(i int) int64 {
+	end := int64(i) * l.pieceLength
+	for _, s := range l.piece(i) {
+		if f := l.files[s.file]; !f.pad {
+			end = f.off + s.r.End
+		}
+	}
+	return end
+}
+
+// pieceRange is the whole of piece i.
+func (l *layout) pieceRange(i int) content.Range {
+	return content.Range{Off: int64(i) * l.pieceLength, End: int64(i+1) * l.pieceLength}
+}
+
+// pieceBytes is how many bytes of files piece i has.
+func (l *layout) pieceBytes(i int) (n int64) {
+	for _, s := range l.piece(i) {
+		if !l.files[s.file].pad {
+			n += s.r.Len()
+		}
+	}
+	return n
+}
 
 // cleanPath makes the path of a file within its torrent. What could lead out of
 // it is refused, not repaired.

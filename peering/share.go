@@ -17,7 +17,6 @@ import (
 	g "github.com/anacrolix/generics"
 
 	"github.com/cistern-edge/cistern/cache"
-	"github.com/cistern-edge/cistern/cache/content"
 )
 
 // share is the box's part in one torrent, from Add to Remove.
@@ -31,6 +30,7 @@ type share struct {
 	ended  chan struct{} // closed when run returns
 
 	takenDown sync.Once
+	plan      plan
 
 	// mu guards what follows. It is never held while the client is called.
 	mu     sync.Mutex
@@ -182,8 +182,9 @@ func (sh *share) fetch() error {
 	if err := sh.t.OpenStorage(sh.ctx, sh.pieces); err != nil {
 		return fmt.Errorf("open storage: %w", err)
 	}
-	sh.addWebSeeds(sh.specNow().WebSeeds)
 	sh.t.DownloadAll()
+	sh.addWebSeeds(sh.specNow().WebSeeds)
+	defer sh.startMirrors()()
 	sh.swarm.rebalance()
 	for _, f := range files {
 		if f.fill == nil {
@@ -204,22 +205,6 @@ func (sh *share) fetch() error {
 		return errOthers
 	}
 	return nil
-}
-
-// hurry makes the function that raises the priority of a range of a file: what
-// a reader waits for now, and what it will want next.
-func (sh *share) hurry(f *file) func(content.Range) {
-	return func(r content.Range) {
-		l := sh.pieces.layout
-		first, last := int((f.off+r.Off)/l.pieceLength), int((f.off+r.End-1)/l.pieceLength)
-		for i := first; i <= last && i < l.pieces; i++ {
-			priority := torrent.PiecePriorityReadahead
-			if i == first {
-				priority = torrent.PiecePriorityNow
-			}
-			sh.t.Piece(i).SetPriority(priority)
-		}
-	}
 }
 
 // fail ends the work for a torrent that cannot be had; it stays listed with the
@@ -328,12 +313,17 @@ func (sh *share) snapshot() Torrent {
 			snap.Have += f.size - f.missing.Load()
 		}
 	}
+	snap.Mirrors = sh.mirrorsNow()
+	for _, m := range snap.Mirrors {
+		snap.Down, snap.Wasted = snap.Down+m.Bytes, snap.Wasted+m.Wasted
+	}
 	if state == StateFailed {
 		return snap
 	}
 	st := sh.t.Stats()
-	snap.Down = st.BytesReadUsefulData.Int64()
-	snap.Wasted = st.BytesReadData.Int64() - snap.Down
+	useful := st.BytesReadUsefulData.Int64()
+	snap.Down += useful
+	snap.Wasted += st.BytesReadData.Int64() - useful
 	snap.Up = st.BytesWrittenData.Int64()
 	outside, lan := sh.conns()
 	snap.Outside, snap.LAN = len(outside), lan

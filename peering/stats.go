@@ -42,7 +42,7 @@ type Torrent struct {
 	// Size and Have are bytes of files, without padding.
 	Size int64 `json:"size"`
 	Have int64 `json:"have"`
-	// Down is piece bytes from peers and web seeds that were wanted, Wasted
+	// Down is piece bytes from peers and mirrors that were wanted, Wasted
 	// those that were not, Up the piece bytes sent to peers, since the start.
 	Down   int64 `json:"down"`
 	Wasted int64 `json:"wasted"`
@@ -51,6 +51,7 @@ type Torrent struct {
 	Outside  int      `json:"outside"`
 	LAN      int      `json:"lan"`
 	Trackers []string `json:"trackers"`
+	Mirrors  []Mirror `json:"mirrors,omitempty"`
 	Files    []File   `json:"files"`
 }
 
@@ -77,9 +78,11 @@ type Stats struct {
 	Peak     int `json:"peak"`
 	Max      int `json:"max"`
 	// Down, Wasted and Up add up the torrents, also those removed since.
-	Down   int64 `json:"down"`
-	Wasted int64 `json:"wasted"`
-	Up     int64 `json:"up"`
+	// FromMirrors is how much of Down came by HTTP.
+	Down        int64 `json:"down"`
+	FromMirrors int64 `json:"from_mirrors"`
+	Wasted      int64 `json:"wasted"`
+	Up          int64 `json:"up"`
 	// Faults counts pieces that failed their hash, by the address of a peer that
 	// took part, honest ones included; at most 256 addresses. Banned lists those
 	// that were to blame.
@@ -112,8 +115,10 @@ func (s *Swarm) Stats() Stats {
 	slices.Sort(st.Banned)
 	st.Banned = slices.Compact(st.Banned) // the client knows an IPv4 address in two forms
 	total := s.client.Stats()
-	st.Down = total.BytesReadUsefulData.Int64()
-	st.Wasted = total.BytesReadData.Int64() - st.Down
+	useful := total.BytesReadUsefulData.Int64()
+	st.Down = useful + s.mirrored.Load()
+	st.FromMirrors = s.mirrored.Load()
+	st.Wasted = total.BytesReadData.Int64() - useful + s.mirrorWaste.Load()
 	st.Up = total.BytesWrittenData.Int64()
 	return st
 }

@@ -31,11 +31,20 @@ type pieces struct {
 	// mu guards what follows.
 	mu   sync.Mutex
 	done []bool
+	by   map[int]*proof // pieces that mirrors have brought and that are being proved
+	came content.Ranges // what peers have sent of pieces that are not done
+}
+
+// proof is a piece of a mirror that waits for its hash to be judged.
+type proof struct {
+	of     *mirror
+	judged chan struct{} // closed
+	once   sync.Once
 }
 
 // newPieces takes what the files' fills have already for complete.
 func newPieces(l *layout, files []*file) *pieces {
-	p := &pieces{layout: l, files: files, done: make([]bool, l.pieces)}
+	p := &pieces{layout: l, files: files, done: make([]bool, l.pieces), by: map[int]*proof{}}
 	missing := make([]content.Ranges, len(files))
 	for i, f := range files {
 		if f.fill != nil && !f.pad {
@@ -61,6 +70,57 @@ func newPieces(l *layout, files []*file) *pieces {
 		}
 	}
 	return p
+}
+
+// isDone says whether a piece was proved.
+func (p *pieces) isDone(i int) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.done[i]
+}
+
+// gaps lists what no peer has sent of some pieces.
+func (p *pieces) gaps(r run) []content.Range {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.came.Without(content.Range{Off: int64(r.first) * p.layout.pieceLength, End: p.layout.pieceEnd(r.end - 1)})
+}
+
+// missing lists the pieces that were not, in order.
+func (p *pieces) missing() (all []run) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for i, done := range p.done {
+		if n := len(all); !done && n > 0 && all[n-1].end == i {
+			all[n-1].end++
+		} else if !done {
+			all = append(all, run{i, i + 1})
+		}
+	}
+	return all
+}
+
+// ascribe says that a mirror has brought a piece, until forget is called.
+func (p *pieces) ascribe(i int, m *mirror) (by *proof, forget func()) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	by = &proof{of: m, judged: make(chan struct{})}
+	p.by[i] = by
+	return by, func() {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		delete(p.by, i)
+	}
+}
+
+// judged tells the mirror that brought a piece, if one did, that its hash was
+// looked at.
+func (p *pieces) judged(i int) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if by := p.by[i]; by != nil {
+		by.once.Do(func() { close(by.judged) })
+	}
 }
 
 // OpenTorrent implements storage.ClientImpl.
@@ -128,14 +188,25 @@ func (p *piece) WriteAt(b []byte, off int64) (int, error) {
 			return int(s.at), err
 		}
 	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.came.Add(content.Range{Off: p.begin() + off, End: p.begin() + off + int64(len(b))})
 	return len(b), nil
 }
 
 // MarkComplete lets readers have the piece, whose hash was right.
 func (p *piece) MarkComplete() error {
 	spans := p.layout.piece(p.index)
+	defer p.judged(p.index)
+	p.mu.Lock()
+	by := p.by[p.index]
+	p.mu.Unlock()
 	for _, s := range spans {
-		if err := p.files[s.file].accept(s.r); err != nil {
+		accept := p.files[s.file].accept
+		if by != nil && !p.files[s.file].pad {
+			accept = func(r content.Range) error { return by.of.accept(s.file, r) }
+		}
+		if err := accept(s.r); err != nil {
 			p.broken(err) // the client would only log it
 			return err
 		}
@@ -146,6 +217,7 @@ func (p *piece) MarkComplete() error {
 		return nil
 	}
 	p.done[p.index] = true
+	p.came.Remove(p.layout.pieceRange(p.index))
 	for _, s := range spans {
 		if f := p.files[s.file]; f.fill != nil {
 			f.accepted(s.r.Len())
@@ -156,7 +228,13 @@ func (p *piece) MarkComplete() error {
 
 // MarkNotComplete is told of a piece whose hash was wrong. It was never
 // accepted, so its bytes count for nothing and are written over.
-func (p *piece) MarkNotComplete() error { return nil }
+func (p *piece) MarkNotComplete() error {
+	p.mu.Lock()
+	p.came.Remove(p.layout.pieceRange(p.index))
+	p.mu.Unlock()
+	p.judged(p.index)
+	return nil
+}
 
 // Completion says what is known of the piece: always all there is to know.
 func (p *piece) Completion() storage.Completion {

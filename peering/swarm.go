@@ -19,8 +19,10 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"net/http"
 	"net/netip"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/anacrolix/torrent"
@@ -49,6 +51,9 @@ type Swarm struct {
 	book   *book
 	hasher *hasher
 	faults *faults
+	http   *http.Client // for mirrors
+
+	mirrored, mirrorWaste atomic.Int64 // bytes since the start
 
 	kick   chan struct{}      // capacity 1: the budget wants dividing again
 	parted chan *torrent.Peer // those that are gone
@@ -93,6 +98,7 @@ func New(cfg Config, store *cache.Store, dial Dial, log *slog.Logger) (*Swarm, e
 	}
 	s.budget = newBudget(cfg.MaxConnections, s.rebalance)
 	s.hasher = newHasher(store, cfg.Dir)
+	s.http = newHTTP(dial)
 	return s, nil
 }
 

@@ -1,0 +1,227 @@
+package peering
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/anacrolix/torrent"
+	"github.com/anacrolix/torrent/metainfo"
+	"golang.org/x/time/rate"
+
+	"github.com/cistern-edge/cistern/cache/content"
+)
+
+// webServer serves files by their paths, all answers together at most limit
+// bytes a second, and counts what it has sent.
+func webServer(t *testing.T, limit int, files set) (url string, sent *atomic.Int64) {
+	t.Helper()
+	sent = &atomic.Int64{}
+	limiter := rate.NewLimiter(rate.Inf, 512<<10)
+	if limit > 0 {
+		limiter.SetLimit(rate.Limit(limit))
+	}
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		data, ok := files[strings.TrimPrefix(r.URL.Path, "/")]
+		if !ok {
+			http.NotFound(w, r)
+			return
+		}
+		http.ServeContent(&slowWriter{w, r.Context(), limiter, sent}, r, "", time.Time{}, bytes.NewReader(data))
+	}))
+	t.Cleanup(s.Close)
+	return s.URL, sent
+}
+
+type slowWriter struct {
+	http.ResponseWriter
+	ctx   context.Context
+	limit *rate.Limiter
+	sent  *atomic.Int64
+}
+
+func (w *slowWriter) Write(p []byte) (n int, err error) {
+	for len(p) > 0 {
+		part := p[:min(len(p), 16<<10)]
+		if err := w.limit.WaitN(w.ctx, len(part)); err != nil {
+			return n, err
+		}
+		m, err := w.ResponseWriter.Write(part)
+		w.sent.Add(int64(m))
+		if n += m; err != nil {
+			return n, err
+		}
+		p = p[m:]
+	}
+	return n, nil
+}
+
+// slowSeeds starts seeds that send limit bytes a second together.
+func slowSeeds(t *testing.T, count, limit int, data []byte, mi *metainfo.MetaInfo) (all []*torrent.Client) {
+	t.Helper()
+	for i := range count {
+		cfg := peerConfig(fmt.Sprintf("127.0.9.%d", i+1), t.TempDir())
+		cfg.DefaultStorage = memory(data)
+		cfg.UploadRateLimiter = rate.NewLimiter(rate.Limit(limit/count), 128<<10)
+		c, err := torrent.NewClient(cfg)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { c.Close() })
+		if _, err := c.AddTorrent(mi); err != nil {
+			t.Fatal(err)
+		}
+		all = append(all, c)
+	}
+	return all
+}
+
+// seededBy names web seeds in a .torrent file.
+func seededBy(t *testing.T, mi *metainfo.MetaInfo, urls ...string) []byte {
+	t.Helper()
+	with := *mi
+	with.UrlList = urls
+	var text bytes.Buffer
+	if err := with.Write(&text); err != nil {
+		t.Fatal(err)
+	}
+	return text.Bytes()
+}
+
+func figure(t *testing.T, name string, value, bound float64, unit string, most bool) {
+	t.Helper()
+	verdict, sign := "ok", "≥"
+	if most {
+		sign = "≤"
+	}
+	if most && value > bound || !most && value < bound {
+		verdict = "short"
+		t.Errorf("%s is %.4g %s, bound %.4g", name, value, unit, bound)
+	}
+	t.Logf("figure: %s: %.4g %s (bound %s %.4g): %s", name, value, unit, sign, bound, verdict)
+}
+
+func soak() bool { return os.Getenv("CISTERN_SOAK") == "1" }
+
+// TestSwarmAndMirrorsFillOneFile: one slow swarm and two slow mirrors bring one
+// file together, each byte once.
+func TestSwarmAndMirrorsFillOneFile(t *testing.T) {
+	const speed = 2_000_000
+	size, length := 12<<20+12345, int64(256<<10)
+	if soak() {
+		size, length = 240_000_000, 1<<20
+	}
+	files := set{"disk.img": random(50, size)}
+	_, mi := build(t, "disk.img", files, length, modes["hybrid"])
+	one, fromOne := webServer(t, speed, files)
+	two, fromTwo := webServer(t, speed, files)
+	seeds := slowSeeds(t, 5, speed, files["disk.img"], mi)
+	b := newBox(t, nil)
+	text := seededBy(t, mi, one+"/disk.img", strings.Replace(two, "127.0.0.1", "localhost", 1)+"/")
+	began := time.Now()
+	snap := b.add(text, seeds...)
+	name := "btih:" + snap.InfoHash + "/disk.img"
+	limit := time.Now().Add(4 * time.Minute)
+	for b.torrent(snap.InfoHash).State != StateComplete && time.Now().Before(limit) {
+		time.Sleep(20 * time.Millisecond)
+	}
+	took := time.Since(began).Seconds()
+	b.holds(name, files["disk.img"])
+	info, _, _ := b.store.Lookup(name)
+	for _, source := range []string{"swarm", "origin 127.0.0.1", "origin localhost"} {
+		if info.From[source] < int64(size/20) {
+			t.Errorf("brought %v: too little by %s", info.From, source)
+		}
+	}
+	t.Logf("%v, %+v", info.From, b.torrent(snap.InfoHash).Mirrors)
+	fetched := float64(sent(seeds...)+fromOne.Load()+fromTwo.Load()) / float64(size)
+	if soak() {
+		figure(t, "sources: one slow swarm and two slow mirrors", float64(size)/1e6/took, 5.5, "MB/s", false)
+		figure(t, "sources: bytes sent by all for each byte", fetched, 1.02, "×", true)
+	} else if fetched > 1.5 {
+		t.Errorf("sent %.3f times the content", fetched)
+	}
+}
+
+// Files of a torrent that share pieces come from a web seed that has them all.
+func TestWebSeedBringsManyFiles(t *testing.T) {
+	for version, m := range modes {
+		t.Run(version, func(t *testing.T) {
+			t.Parallel()
+			files := spanning()
+			_, mi := build(t, "a release", files, 64<<10, m)
+			served := set{}
+			for path, data := range files {
+				served["pub/a release/"+path] = data
+			}
+			web, _ := webServer(t, 0, served)
+			b := newBox(t, nil)
+			snap := b.complete(b.add(seededBy(t, mi, web+"/pub/")).InfoHash)
+			for path, data := range files {
+				b.holds("btih:"+snap.InfoHash+"/"+path, data)
+			}
+			if snap.Down != snap.Size || snap.Wasted != 0 {
+				t.Errorf("down %d, wasted %d of %d", snap.Down, snap.Wasted, snap.Size)
+			}
+		})
+	}
+}
+
+// A mirror with other bytes, one with another file and one that has nothing are
+// given up; what they sent reaches nobody.
+func TestBadMirrorsAreGivenUp(t *testing.T) {
+	files := set{"disk.img": random(51, 3<<20)}
+	_, mi := build(t, "disk.img", files, 64<<10, modes["v1"])
+	wrong, _ := webServer(t, 0, set{"disk.img": random(52, 3<<20)})
+	other, _ := webServer(t, 0, set{"disk.img": random(51, 3<<20+1)})
+	empty, _ := webServer(t, 0, set{})
+	b := newBox(t, nil)
+	snap := b.add(seededBy(t, mi, wrong+"/disk.img", other+"/disk.img", empty+"/disk.img"))
+	until(t, "all were judged", func() bool {
+		all := b.torrent(snap.InfoHash).Mirrors
+		return len(all) == 3 && !slices.ContainsFunc(all, func(m Mirror) bool { return m.Err == "" })
+	})
+	until(t, "the liar was named", func() bool { return b.swarm.Stats().Faults["127.0.0.1"] >= maxMirrorLies })
+	if now := b.torrent(snap.InfoHash); now.Have != 0 {
+		t.Errorf("have %d bytes", now.Have)
+	}
+	b.point(snap.InfoHash, seedFrom(t, "127.0.0.2", files["disk.img"], mi))
+	b.complete(snap.InfoHash)
+	b.holds("btih:"+snap.InfoHash+"/disk.img", files["disk.img"])
+}
+
+// Where a reader waits, mirrors and peers bring first.
+func TestReaderIsServedFirst(t *testing.T) {
+	const size = 24 << 20
+	files := set{"film.mkv": random(53, size)}
+	_, mi := build(t, "film.mkv", files, 256<<10, modes["v1"])
+	web, _ := webServer(t, 2<<20, files)
+	seeds := slowSeeds(t, 2, 1<<20, files["film.mkv"], mi)
+	b := newBox(t, nil)
+	snap := b.add(seededBy(t, mi, web+"/film.mkv"), seeds...)
+	info, _, ok := b.store.Lookup("btih:" + snap.InfoHash + "/film.mkv")
+	if !ok {
+		t.Fatal("the file is not in the store")
+	}
+	r, err := b.store.Read(info.Num)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	want := content.Range{Off: 11 << 20, End: 12 << 20}
+	if _, err := r.WriteRange(t.Context(), io.Discard, want); err != nil {
+		t.Fatal(err)
+	}
+	if have := b.torrent(snap.InfoHash).Have; have > size*3/4 {
+		t.Errorf("%d of %d bytes had to come before the megabyte that was wanted", have, size)
+	}
+}
