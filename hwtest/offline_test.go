@@ -100,7 +100,9 @@ func TestOffline(t *testing.T) {
 		cut, mend func() error
 	}{
 		{"the plug is pulled", func() error { return s.uplink.SetUp(t.Context(), false) }, func() error { return s.uplink.SetUp(t.Context(), true) }},
-		{"packets are lost in silence", func() error { return s.uplink.SetPath(lab.FromHost, lab.Path{Loss: lab.Loss{Kind: lab.Random, Fraction: 1}}) }, func() error { return s.uplink.SetPath(lab.FromHost, lab.Path{}) }},
+		{"packets are lost in silence", func() error {
+			return s.uplink.SetPath(lab.FromHost, lab.Path{Loss: lab.Loss{Kind: lab.Random, Fraction: 1}})
+		}, func() error { return s.uplink.SetPath(lab.FromHost, lab.Path{}) }},
 	}
 	if !soak() {
 		cuts = cuts[:1]
