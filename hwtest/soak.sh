@@ -22,6 +22,8 @@ http.crowd       ./hwtest        TestManyColdObjects
 http.explain     ./cache/proxy   Outcomes
 http.slow        ./hwtest        TestWhyWasThatSlow
 http.offline     ./hwtest        TestOffline
+http.loris       ./hwtest        TestSlowLoris
+http.rebinding   ./cache/origin  Rebinding|Refuses
 http.metalink    ./hwtest        TestMetalinkClients
 http.hostile     ./cache/proxy   Hostile|Smuggling|OneClient|Paths|NoWayInside|Redirects
 store.evict      ./cache/evict   Figures

@@ -80,6 +80,8 @@ type Dialer struct {
 	Allow []Destination
 	// Timeout of one connection attempt, DNS included; 0 means 10 s.
 	Timeout time.Duration
+	// resolver answers for names; nil is the machine's own.
+	resolver *net.Resolver
 	// also, if not nil, has a say on addresses that are open.
 	also func(netip.Addr) error
 }
@@ -91,7 +93,7 @@ func (d *Dialer) DialContext(ctx context.Context, network, address string) (net.
 	if timeout == 0 {
 		timeout = 10 * time.Second
 	}
-	dialer := net.Dialer{Timeout: timeout, ControlContext: d.control}
+	dialer := net.Dialer{Timeout: timeout, Resolver: d.resolver, ControlContext: d.control}
 	conn, err := dialer.DialContext(ctx, network, address)
 	if err == nil {
 		return conn, nil

@@ -153,21 +153,50 @@ func (g *gate) figures() (open, waiting int, turned int64) {
 	return g.open, g.waiting, g.turned
 }
 
-// placed is a body that gives its place back when it has ended.
+// A place is given back early to whom the origin waits: when nobody has read for
+// slack in all, and idly times as long as it took to read. A place is for
+// fetching, not for a client that takes an hour.
+const (
+	slack = 2 * time.Second
+	idly  = 9
+)
+
+// placed is a body that gives its place back when it has ended or its reader is
+// slow. One goroutine reads it.
 type placed struct {
 	io.ReadCloser
-	leave func() // once
+	leave      func() // the gate; once
+	end        func() // the request
+	busy, idle time.Duration
+	since      time.Time   // when the last Read ended
+	late       *time.Timer // nil before that
 }
 
 func (p *placed) Read(b []byte) (int, error) {
+	began := time.Now()
+	if p.late != nil {
+		p.late.Stop()
+		p.idle += began.Sub(p.since)
+	}
 	n, err := p.ReadCloser.Read(b)
+	p.since = time.Now()
+	p.busy += p.since.Sub(began)
 	if err == io.EOF {
 		p.leave()
+		p.end()
+		return n, err
+	}
+	wait := max(slack, idly*p.busy) - p.idle
+	if p.late == nil {
+		p.late = time.AfterFunc(wait, p.leave)
+	} else {
+		p.late.Reset(wait)
 	}
 	return n, err
 }
 
 func (p *placed) Close() error {
+	defer p.end()
 	defer p.leave()
 	return p.ReadCloser.Close()
 }

@@ -207,3 +207,51 @@ func TestHours(t *testing.T) {
 		}
 	}
 }
+
+// slowBody is a body that takes a second for each Read.
+type slowBody struct{ left int }
+
+func (b *slowBody) Read(p []byte) (int, error) {
+	if b.left == 0 {
+		return 0, io.EOF
+	}
+	b.left--
+	time.Sleep(time.Second)
+	return len(p), nil
+}
+
+func (b *slowBody) Close() error { return nil }
+
+// TestSlowReadersGiveTheirPlaceBack: those that stop, and those that are much
+// slower than the origin; not those that the origin keeps waiting.
+func TestSlowReadersGiveTheirPlaceBack(t *testing.T) {
+	for name, c := range map[string]struct {
+		reads int
+		pause time.Duration
+		early bool
+	}{
+		"as fast as it comes": {100, 0, false},
+		"half as fast":        {100, time.Second, false},
+		"stops":               {3, time.Hour, true},
+		"a tenth as fast":     {20, 10 * time.Second, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				var left, ended atomic.Bool
+				p := &placed{ReadCloser: &slowBody{c.reads}, leave: func() { left.Store(true) }, end: func() { ended.Store(true) }}
+				for range c.reads {
+					if _, err := p.Read(make([]byte, 1)); err != nil {
+						t.Fatal(err)
+					}
+					time.Sleep(c.pause)
+				}
+				if left.Load() != c.early || ended.Load() {
+					t.Errorf("the place is free: %v, the request has ended: %v", left.Load(), ended.Load())
+				}
+				if _, err := p.Read(make([]byte, 1)); err != io.EOF || !left.Load() || !ended.Load() {
+					t.Errorf("at the end: %v", err)
+				}
+			})
+		})
+	}
+}

@@ -41,7 +41,8 @@ type Config struct {
 	// IdleTimeout bounds the wait for the next byte of a body; 0 means 60 s.
 	IdleTimeout time.Duration
 	// MaxConns bounds requests under way, MaxConnsPerHost those to one host; 0
-	// means 512 and 64. A place is taken until the body has been read.
+	// means 512 and 64. A place is taken until the body has been read,
+	// or its reader is much slower than the host.
 	MaxConns, MaxConnsPerHost int
 	// MaxWaiting bounds requests that wait for a place, and MaxWait how long one
 	// waits; 0 means 10,000 and 30 s. Others are turned away with a *BusyError.
@@ -108,7 +109,6 @@ func NewMirrors(cfg Config, log *slog.Logger) (*Mirrors, error) {
 		DisableCompression:     true, // what the client asked for is what is stored
 		MaxIdleConns:           256,
 		MaxIdleConnsPerHost:    16,
-		MaxConnsPerHost:        g.perHost,
 		IdleConnTimeout:        90 * time.Second,
 		TLSHandshakeTimeout:    10 * time.Second,
 		ResponseHeaderTimeout:  cfg.HeaderTimeout,

@@ -36,26 +36,29 @@ func (m *Mirrors) send(req *http.Request) (resp *http.Response, sent time.Time, 
 	m.requests.Add(1)
 	var near atomic.Bool
 	ctx, cancel := context.WithCancel(m.watch(req.Context(), &near))
-	leave := sync.OnceFunc(func() { m.gate.leave(host); cancel() })
+	leave := sync.OnceFunc(func() { m.gate.leave(host) })
 	resp, err = m.roundTrip(req.WithContext(ctx))
 	if err != nil {
 		leave()
+		cancel()
 		return nil, sent, fmt.Errorf("ask %s: %w", host, err)
 	}
 	if resp.StatusCode < 200 { // 101 was not asked for, and below 100 there is nothing
 		resp.Body.Close()
 		leave()
+		cancel()
 		return nil, sent, fmt.Errorf("ask %s: status %d is not that of an answer", host, resp.StatusCode)
 	}
 	if resp.Body == http.NoBody {
 		leave()
+		cancel()
 		return resp, sent, nil
 	}
 	resp.Body = counted{resp.Body, &m.bytes}
 	if m.cfg.Pace != nil && !near.Load() {
 		resp.Body = &paced{ReadCloser: resp.Body, pacer: m.cfg.Pace, closed: make(chan struct{})}
 	}
-	resp.Body = &placed{resp.Body, leave}
+	resp.Body = &placed{ReadCloser: resp.Body, leave: leave, end: cancel}
 	return resp, sent, nil
 }
 
