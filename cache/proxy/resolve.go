@@ -244,6 +244,8 @@ func unreachable(err error, fwd httpcache.Fwd) error {
 	switch {
 	case errors.Is(err, cache.ErrDenied):
 		return err
+	case errors.Is(err, errTrickled):
+		return &fault{status: http.StatusRequestTimeout, why: err.Error(), fwd: fwd}
 	case down != nil:
 		return &fault{status: http.StatusGatewayTimeout, why: down.Error(), fwd: fwd, retry: offlineRetry, offline: down}
 	case errors.As(err, &busy):

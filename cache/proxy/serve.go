@@ -221,6 +221,7 @@ func (s *Server) enter(w http.ResponseWriter, r *http.Request) bool {
 	answers(r, from)
 	s.count.requests.Add(1)
 	s.count.client(from, 1, 0, 0)
+	limitUpload(r)
 	if s.welcome(from) {
 		if s.begin() {
 			return true
