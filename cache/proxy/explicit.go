@@ -306,7 +306,21 @@ func (s *Server) torrentOf(w http.ResponseWriter, r *http.Request) {
 		s.fail(w, r, &fault{status: http.StatusNotFound, why: "the file is not here: fetch it first, then its torrent"})
 		return
 	}
+	if !f.info.Complete {
+		f.info = s.completed(r, f.info)
+	}
 	s.torrent(w, r, f.info, path.Base(r.URL.Path))
+}
+
+// completed has all of an object fetched of which a part is here, and says how far
+// that is. If it cannot be had, the next who asks tries again.
+func (s *Server) completed(r *http.Request, info cache.Info) cache.Info {
+	wanted, err := s.Want(r.Context(), r)
+	if err != nil || !wanted.Shared {
+		s.log.Info("torrent waits for a fill that did not start", "title", info.Title, "why", wanted.Why, "err", err)
+		return info
+	}
+	return wanted.Info
 }
 
 // torrent answers with an object's torrent.

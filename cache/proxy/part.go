@@ -13,12 +13,17 @@ import (
 	"github.com/cistern-edge/cistern/cache/httpcache"
 )
 
+// closeBehind is how far from each other ranges are that one request brings
+// sooner than two.
+const closeBehind = 2 << 20
+
 // endless stands for the size of what has not been seen, in whole blocks.
 const endless = 1 << 60
 
 // coldRange is the Range field to ask upstream with for what a request asks for
 // and nothing is here of: whole blocks, for only these can be kept. "" asks for
-// all of it. Of several ranges it is the first.
+// all of it. Of several ranges it is the first, with those that follow close
+// behind; the others are asked for when they are sent.
 func coldRange(r *http.Request) string {
 	ranges, err := httpcache.ParseRange(r.Header.Get("Range"), endless)
 	if err != nil || len(ranges) == 0 || r.Method != http.MethodGet {
@@ -36,6 +41,12 @@ func coldRange(r *http.Request) string {
 		return "bytes=" + strconv.FormatInt(first.Off, 10) + "-"
 	}
 	first = blocks(first)
+	for _, r := range ranges[1:] {
+		next := blocks(span(r))
+		if next.Off >= first.Off && next.Off <= first.End+closeBehind && next.End < endless/2 {
+			first.End = max(first.End, next.End)
+		}
+	}
 	return "bytes=" + strconv.FormatInt(first.Off, 10) + "-" + strconv.FormatInt(first.End-1, 10)
 }
 

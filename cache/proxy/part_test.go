@@ -279,3 +279,32 @@ func TestOverloadIsTold(t *testing.T) {
 		t.Errorf("%d %v %s", w.Code, w.Header(), w.Body)
 	}
 }
+
+// TestTorrentOfAPartFetchesTheRest: what says "not yet" sees to it that it will be.
+func TestTorrentOfAPartFetchesTheRest(t *testing.T) {
+	body := testBody(9 << 20)
+	s, _ := pulled(t, body, `"e"`)
+	b := newBox(t, t.TempDir(), loopback(t), nil, metainfo{1})
+	if r := b.get(s.URL+"/x", bytesOf(0, 1000)); r.StatusCode != 206 {
+		t.Fatalf("%d %q", r.StatusCode, r.body)
+	}
+	if r := b.get(b.via(s, "/x?torrent")); r.StatusCode != 503 || r.Header.Get("Retry-After") == "" || !strings.Contains(string(r.body), "% are done") {
+		t.Errorf("of a part: %d %q", r.StatusCode, r.body)
+	}
+	waitFor(t, "the torrent", func() bool { return b.get(b.via(s, "/x?torrent")).StatusCode == 200 })
+}
+
+// TestRangesNearEachOtherAreOneRequest: ranges of one request that lie close behind
+// each other come by one to the origin.
+func TestRangesNearEachOtherAreOneRequest(t *testing.T) {
+	body := testBody(9 << 20)
+	s, _ := pulled(t, body, `"e"`)
+	b := simpleBox(t)
+	r := b.get(s.URL+"/x", "Range: bytes=10-19, 1500000-1500009, 3000000-3000009")
+	if r.StatusCode != 206 || !strings.Contains(r.Header.Get("Content-Type"), "multipart/byteranges") || !bytes.Contains(r.body, body[3000000:3000010]) {
+		t.Errorf("%d %v", r.StatusCode, r.Header)
+	}
+	if n := len(s.requests()); n != 1 {
+		t.Errorf("%d requests", n)
+	}
+}

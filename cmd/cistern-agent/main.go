@@ -129,7 +129,7 @@ func (c *runCommand) Run(ctx context.Context) error {
 	box.member = multicast.NewMember(line, catcher, box.source, log)
 
 	server, err := proxy.New(proxy.Config{
-		Listen: c.Listen, Name: "cistern-agent", Dial: box.dial, OpenObject: box.openObject, CompleteRanges: true, Vouched: "the box at " + line.Box(),
+		Listen: c.Listen, Name: "cistern-agent", Dial: box.dial, OpenObject: box.openObject, CompleteRanges: true, Dir: c.Data, Vouched: "the box at " + line.Box(),
 	}, log, store, box, nil)
 	if err != nil {
 		return err
