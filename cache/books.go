@@ -12,6 +12,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/cistern-edge/cistern/cache/content"
+	"github.com/cistern-edge/cistern/cache/disk"
 	"github.com/cistern-edge/cistern/cache/index"
 )
 
@@ -85,6 +86,9 @@ type books struct {
 	log     *slog.Logger
 	records *ram[uint64, *record]
 	names   *ram[string, *name]
+	// moving is where small objects lie that were appended anew and not flushed
+	// since: a power cut must find the index pointing there. Store.mu guards it.
+	moving map[uint64]disk.Place
 }
 
 // What a record and a name take in memory beside their text, in bytes, about: the
@@ -215,7 +219,13 @@ func (ed *edit) set(key, value []byte) { ed.ops = append(ed.ops, index.Op{Key: k
 func (ed *edit) drop(key []byte) { ed.ops = append(ed.ops, index.Op{Key: key, Delete: true}) }
 
 // entry saves an entry; Store.mu is held.
-func (ed *edit) entry(e *entry) { ed.set(numKey(entryPrefix, e.num()), e.encode()) }
+func (ed *edit) entry(e *entry) {
+	saved := *e
+	if place, ok := ed.books.moving[e.num()]; ok {
+		saved.place = place
+	}
+	ed.set(numKey(entryPrefix, e.num()), saved.encode())
+}
 
 func (ed *edit) record(num uint64, r *record) {
 	value := r.encode()

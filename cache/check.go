@@ -209,6 +209,7 @@ func (s *Store) miss(num uint64) (stays bool) {
 	stays = e != nil && (e.is(isPinned) || r != nil && e.is(isSmall) && s.repairer != nil)
 	if stays {
 		delete(s.checked, num)
+		delete(s.books.moving, num)
 		s.bodies.drop(num)
 		s.change(e, func() {
 			e.place, e.here = disk.Place{}, 0

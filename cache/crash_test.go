@@ -148,7 +148,7 @@ func lives(t *testing.T, cfg Config, seed uint64, rounds int, between func(seed 
 		found := spend(t, o, when)
 		total.add(found)
 		if len(found.Faults) > 0 { // the figures count them too
-			t.Errorf("seed %d, after %d rounds:\n%q", seed, round, found.Faults)
+			t.Errorf("seed %d, after %d rounds: %q", seed, round, found.Faults)
 			return total
 		}
 		between(o.Seed)

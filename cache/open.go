@@ -57,7 +57,7 @@ func (s *Store) open() error {
 	}
 	home.index = ix
 	s.books = &books{
-		index: ix, log: s.log,
+		index: ix, log: s.log, moving: map[uint64]disk.Place{},
 		records: newRAM[uint64, *record](s.cfg.RAM / 4), names: newRAM[string, *name](s.cfg.RAM / 4),
 	}
 	var dirs []string

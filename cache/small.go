@@ -92,6 +92,9 @@ func (s *Store) putSmall(num uint64, text, body []byte) error {
 			continue
 		}
 		if e, ok := s.objects[num]; ok {
+			if _, ok := s.books.moving[num]; !ok && e.is(isComplete) {
+				s.books.moving[num] = e.place
+			}
 			e.place = place
 			s.placed(e)
 			v.fresh[num] = true
@@ -181,6 +184,9 @@ func (s *Store) readSmall(e *entry) ([]byte, error) {
 func (s *Store) lostSmall(seen *entry, damaged bool) (now entry, moved bool) {
 	s.editing.Lock()
 	now, ok := s.look(seen.num())
+	if ok && now.place == seen.place && now.volume == seen.volume {
+		now, ok = s.moveBack(now)
+	}
 	if ok && (now.place != seen.place || now.volume != seen.volume) {
 		s.editing.Unlock()
 		return now, true
@@ -209,7 +215,7 @@ func (s *Store) settleSmall(num uint64) error {
 	return s.flushVolume(s.volumeOf(&e))
 }
 
-// moveSmall appends an object anew.
+// moveSmall appends an object anew. The next flush tells the index.
 func (s *Store) moveSmall(e *entry) error {
 	body, err := s.smallBody(e)
 	if err != nil {
@@ -227,17 +233,7 @@ func (s *Store) moveSmall(e *entry) error {
 	delete(s.cards, e.num())
 	s.mu.Unlock()
 	s.editing.Unlock()
-	if err := s.putSmall(e.num(), text, body); err != nil {
-		return err
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if e, ok := s.objects[e.num()]; ok {
-		ed := s.books.edit()
-		ed.entry(e)
-		ed.done()
-	}
-	return nil
+	return s.putSmall(e.num(), text, body)
 }
 
 // flushSmall makes what has come into the segments durable.
@@ -263,6 +259,7 @@ func (s *Store) flushVolume(v *volume) error {
 	s.mu.Unlock()
 	err := v.Segments().Flush()
 	if err == nil {
+		s.confirm(v, fresh)
 		return nil
 	}
 	v.suspect(err)
@@ -274,6 +271,37 @@ func (s *Store) flushVolume(v *volume) error {
 	s.mu.Unlock()
 	s.reappend(v)
 	return err
+}
+
+// confirm has the index point to where flushed objects lie by now.
+func (s *Store) confirm(v *volume, flushed map[uint64]bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	ed := s.books.edit()
+	for num := range flushed {
+		e := s.objects[num]
+		if _, moved := s.books.moving[num]; !moved || e == nil || v.fresh[num] { // or appended once more meanwhile
+			continue
+		}
+		delete(s.books.moving, num)
+		ed.entry(e)
+	}
+	ed.done()
+}
+
+// moveBack gives an object the place that the index knows of, if it has another
+// by now.
+func (s *Store) moveBack(seen entry) (entry, bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	e, ok := s.objects[seen.num()]
+	place, moved := s.books.moving[seen.num()]
+	if !ok || !moved {
+		return seen, ok
+	}
+	delete(s.books.moving, seen.num())
+	e.place = place
+	return *e, true
 }
 
 // reappend appends what a failed flush may have lost. What the disk does not take

@@ -245,6 +245,7 @@ func (s *Store) forgetEntry(e *entry) {
 	delete(s.cards, num)
 	delete(s.checked, num)
 	delete(s.proofs, num)
+	delete(s.books.moving, num)
 	s.bodies.drop(num)
 }
 

@@ -126,8 +126,8 @@ func (s *Store) dropSegment(v *volume, id uint32) error {
 	return nil
 }
 
-// leaveSegment forgets what still lies in a segment. If any of it is pinned, it
-// does nothing and returns false.
+// leaveSegment forgets what still lies in a segment. If any of it is pinned, or
+// the index points there, it does nothing and returns false.
 func (s *Store) leaveSegment(v *volume, id uint32) bool {
 	s.editing.Lock()
 	defer s.editing.Unlock()
@@ -136,7 +136,7 @@ func (s *Store) leaveSegment(v *volume, id uint32) bool {
 	if v.segments[id] != nil {
 		leave = s.liveIn(v, id)
 	}
-	if slices.ContainsFunc(leave, func(e *entry) bool { return e.is(isPinned) }) {
+	if slices.ContainsFunc(leave, func(e *entry) bool { return e.is(isPinned) }) || s.isMoving(v, id) {
 		s.mu.Unlock()
 		return false
 	}
@@ -147,6 +147,17 @@ func (s *Store) leaveSegment(v *volume, id uint32) bool {
 	s.mu.Unlock()
 	s.unlist(leave)
 	return true
+}
+
+// isMoving reports whether the index points into a segment that an object has
+// left: what was appended anew is not durable yet. s.mu is held.
+func (s *Store) isMoving(v *volume, id uint32) bool {
+	for num, place := range s.books.moving {
+		if e := s.objects[num]; place.Segment == id && e != nil && e.volume == v.num {
+			return true
+		}
+	}
+	return false
 }
 
 // tire takes away half of the hits that saved an object, so that it does not

@@ -21,9 +21,9 @@ import (
 func TestNormWithLibnorm(t *testing.T) {
 	tools(t, "tshark", "dumpcap")
 	own, peer := cistern(t), libnorm(t)
-	sizes, timeout := []int64{1, 1399, 1400, 1401, 0, 3e6}, 20*time.Second
+	sizes, timeout := []int64{1, 1399, 1400, 1401, 0, 3e6}, time.Minute
 	if soak() {
-		sizes, timeout = append(sizes, 100e6), 60*time.Second
+		sizes, timeout = append(sizes, 100e6), 2*time.Minute
 	}
 	files := contents(t, sizes...)
 	l := newNormLAN(t, 2, func(i int) lab.LinkConfig { return lossy(0.1 * float64(1-i)) })
