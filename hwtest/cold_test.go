@@ -6,9 +6,11 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -201,21 +203,26 @@ func TestHerd(t *testing.T) {
 	if !soak() {
 		return
 	}
-	address := varnish(t, s)
-	var all [2][]time.Duration
+	address, peer := varnish(t, s)
+	var all, spent [2][]time.Duration
 	for round := range 3 { // one after the other, for the machine may be busy
+		before := spentBy(t, box.Process.Pid())
 		took, _ := ours(10 + round)
 		all[0] = append(all[0], took)
+		spent[0] = append(spent[0], spentBy(t, box.Process.Pid())-before)
+		before = spentBy(t, peer)
 		number := 20 + round
 		took, _ = herd(t, s, clients, address+path(number), s.origin.Addr().String(), contentOf(uint64(number), size))
 		all[1] = append(all[1], took)
-		t.Logf("last done: %.2f s, with Varnish %.2f s", all[0][round].Seconds(), all[1][round].Seconds())
+		spent[1] = append(spent[1], spentBy(t, peer)-before)
+		t.Logf("last done: %.2f s, with Varnish %.2f s; CPU %.2f s, Varnish %.2f s",
+			all[0][round].Seconds(), all[1][round].Seconds(), spent[0][round].Seconds(), spent[1][round].Seconds())
 	}
 	figure(t, "herd: last done, of Varnish's time", percentile(all[0], 50)/percentile(all[1], 50), 1.05, "×")
 }
 
 // varnish runs Varnish on the box's machine, before the origin.
-func varnish(t *testing.T, s *scene) (address string) {
+func varnish(t *testing.T, s *scene) (address string, pid int) {
 	t.Helper()
 	if _, err := exec.LookPath("varnishd"); err != nil {
 		t.Fatal("varnish is not installed (hwtest/setup.sh)")
@@ -233,7 +240,36 @@ func varnish(t *testing.T, s *scene) (address string) {
 		}
 		return err == nil
 	})
-	return "http://" + listen
+	return "http://" + listen, p.Pid()
+}
+
+// spentBy is the processor time that a process, its threads and its children have
+// taken.
+func spentBy(t *testing.T, pid int) (spent time.Duration) {
+	t.Helper()
+	stats, err := filepath.Glob("/proc/[0-9]*/stat")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range stats {
+		text, err := os.ReadFile(name)
+		if err != nil {
+			continue // it has ended
+		}
+		of, rest, _ := strings.Cut(string(text), " ")
+		fields := strings.Fields(rest[strings.LastIndexByte(rest, ')')+1:]) // from the third on
+		if of != strconv.Itoa(pid) && fields[1] != strconv.Itoa(pid) {
+			continue
+		}
+		for _, ticks := range fields[11:13] { // user and system, in hundredths of a second
+			n, err := strconv.ParseInt(ticks, 10, 64)
+			if err != nil {
+				t.Fatal(err)
+			}
+			spent += time.Duration(n) * 10 * time.Millisecond
+		}
+	}
+	return spent
 }
 
 // herd sends clients for one address, the late half when the fill has begun.

@@ -53,7 +53,8 @@ func TestConformance(t *testing.T) {
 		}
 		return err == nil
 	})
-	box, err := actors.StartBox(t.Context(), s.box, bin, t.TempDir(), s.config)
+	config := strings.Replace(s.config, "[proxy]\n", "[proxy]\nsurrogate = true\n", 1)
+	box, err := actors.StartBox(t.Context(), s.box, bin, t.TempDir(), config)
 	if err != nil {
 		t.Fatal(err)
 	}

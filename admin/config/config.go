@@ -48,6 +48,8 @@ type Proxy struct {
 	// CompleteRanges fetches the rest too of what a range is asked for. Off by
 	// default: updates ask for a few MB of packs of many GB.
 	CompleteRanges bool `toml:"complete_ranges" comment:"Whether the rest of a file is fetched too when a client asks for a range of it."`
+	// Surrogate is for boxes that stand before origins of the same owner.
+	Surrogate bool `toml:"surrogate" comment:"Whether Surrogate-Control is obeyed, and announced, beside CDN-Cache-Control: for a box that acts for its origins."`
 	// AccessLog is a file; empty: none.
 	AccessLog string `toml:"access_log" comment:"File for a line on each request, kept below 128 MiB with its predecessor; empty: none."`
 }

@@ -79,7 +79,7 @@ func decide(req *http.Request, stored *Response, now time.Time) Verdict {
 	case !MatchesVary(req, stored):
 		return Verdict{Fwd: FwdVaryMiss, Why: "another variant is stored (RFC 9111 §4.1)"}
 	}
-	cc, field := responseDirectives(stored.Header)
+	cc, field := stored.directives()
 	lifetime, from := stored.lifetime(cc, field)
 	v := Verdict{Age: CurrentAge(stored, now)}
 	v.TTL = lifetime - v.Age
@@ -180,7 +180,7 @@ func StaleIfErrorAllowed(req *http.Request, stored *Response, status int, now ti
 	if !slices.Contains([]int{0, 500, 502, 503, 504}, status) {
 		return false, "the status is not an error that stale-if-error covers (RFC 5861 §4)"
 	}
-	cc, field := responseDirectives(stored.Header)
+	cc, field := stored.directives()
 	asks := requestDirectives(req.Header)
 	lifetime, _ := stored.lifetime(cc, field)
 	staleness := CurrentAge(stored, now) - lifetime

@@ -110,6 +110,16 @@ func requestDirectives(h http.Header) directives {
 	return parseDirectives(lines)
 }
 
+// directives are what a response says to this cache, and the field that says it.
+func (r *Response) directives() (d directives, field string) {
+	if r.Surrogate {
+		if d, ok := surrogateDirectives(r.Header); ok {
+			return d, "Surrogate-Control"
+		}
+	}
+	return responseDirectives(r.Header)
+}
+
 // responseDirectives are what a response says to this cache, and the field that
 // says it: the first targeted field that is valid and not empty, else
 // Cache-Control (RFC 9213 §2.2).

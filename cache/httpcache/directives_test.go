@@ -1,9 +1,11 @@
 package httpcache
 
 import (
+	"net/http"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 )
 
 func TestSplitList(t *testing.T) {
@@ -84,4 +86,29 @@ func FuzzDate(f *testing.F) {
 			t.Fatalf("%q: %v", s, d)
 		}
 	})
+}
+
+func TestSurrogateControl(t *testing.T) {
+	for _, c := range []struct {
+		surrogate bool
+		lines     []string
+		want      time.Duration
+		from      string
+	}{
+		{false, []string{"Surrogate-Control: max-age=10", "Cache-Control: max-age=20"}, 20 * time.Second, "max-age"},
+		{true, []string{"Surrogate-Control: max-age=10", "Cache-Control: max-age=20", "CDN-Cache-Control: max-age=30"}, 10 * time.Second, "Surrogate-Control max-age"},
+		{true, []string{"Surrogate-Control: foobar, MaX-aGe=10+600", "Expires: 0"}, 10 * time.Second, "Surrogate-Control max-age"},
+		{true, []string{"Surrogate-Control: max-age=10;other, max-age=5 ; Cistern", "Cache-Control: no-store"}, 5 * time.Second, "Surrogate-Control max-age"},
+		{true, []string{"Surrogate-Control: max-age=10;other", "Cache-Control: max-age=20"}, 20 * time.Second, "max-age"},
+		{true, []string{`Surrogate-Control: content="ESI/1.0"`, "Cache-Control: max-age=20"}, 20 * time.Second, "max-age"},
+	} {
+		r := &Response{Status: 200, Header: header(c.lines...), Surrogate: c.surrogate}
+		if got, from := FreshnessLifetime(r); got != c.want || from != c.from {
+			t.Errorf("%v %q: %v by %s", c.surrogate, c.lines, got, from)
+		}
+	}
+	r := &Response{Status: 200, Header: header("Surrogate-Control: no-store", "Cache-Control: max-age=20"), Surrogate: true}
+	if ok, why := Storable(&http.Request{Method: "GET"}, r); ok {
+		t.Errorf("stored by %s", why)
+	}
 }

@@ -27,7 +27,7 @@ type Explanation struct {
 // Explain says what Decide decides about req given stored, which is not nil, and
 // why, step by step.
 func Explain(req *http.Request, stored *Response, now time.Time) Explanation {
-	cc, field := responseDirectives(stored.Header)
+	cc, field := stored.directives()
 	x := Explanation{Verdict: Decide(req, stored, now)}
 	x.Lifetime, x.From = stored.lifetime(cc, field)
 	age := CurrentAge(stored, now)

@@ -42,7 +42,7 @@ func ageValue(h http.Header) time.Duration {
 // The name of a targeted field stands before: "CDN-Cache-Control max-age". What
 // is there but invalid makes r stale at once: 0.
 func FreshnessLifetime(r *Response) (d time.Duration, from string) {
-	return r.lifetime(responseDirectives(r.Header))
+	return r.lifetime(r.directives())
 }
 
 // lifetime is FreshnessLifetime under directives already read.
@@ -82,6 +82,8 @@ func rule(from string) string {
 		return "heuristic: a tenth of the time from Last-Modified to Date, at most a day (RFC 9111 §4.2.2)"
 	case from == fromNothing:
 		return "default: nothing gives it freshness (RFC 9111 §4.2.1)"
+	case strings.HasPrefix(from, "Surrogate-Control"):
+		return from + " (W3C Note Edge Architecture §2.3)"
 	case strings.Contains(from, " "):
 		return from + " (RFC 9213 §2.2)"
 	}

@@ -36,6 +36,9 @@ type Response struct {
 	Variant string `json:",omitempty"`
 	// Authorized says that this request carried Authorization.
 	Authorized bool `json:",omitempty"`
+	// Surrogate says that Surrogate-Control counts, before every other field:
+	// whoever stores the response acts for its origin.
+	Surrogate bool `json:",omitempty"`
 }
 
 // NewResponse makes the stored form of a response (§3.1) out of its status and
@@ -127,7 +130,7 @@ func Storable(req *http.Request, resp *Response) (ok bool, why string) {
 	if why := requestForbids(req, resp); why != "" {
 		return false, why
 	}
-	d, field := responseDirectives(resp.Header)
+	d, field := resp.directives()
 	if why := directivesForbid(d, resp); why != "" {
 		return false, why
 	}
@@ -198,7 +201,7 @@ func Public(r *Response) bool {
 	if r.Authorized || len(r.Header.Values("Set-Cookie")) > 0 {
 		return false
 	}
-	targeted, _ := responseDirectives(r.Header)
+	targeted, _ := r.directives()
 	for _, d := range []directives{targeted, parseDirectives(r.Header.Values("Cache-Control"))} {
 		if d.has("private") || d.has("no-store") {
 			return false

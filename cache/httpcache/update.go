@@ -22,6 +22,7 @@ func Freshen(stored, fresh *Response) (updated *Response, ok bool) {
 	u := *stored
 	u.Header = stored.Header.Clone()
 	u.Requested, u.Received = fresh.Requested, fresh.Received
+	u.Surrogate = stored.Surrogate || fresh.Surrogate
 	// What fresh does not say about its age, it says is 0.
 	u.Header.Del("Age")
 	for name, lines := range fresh.Header {

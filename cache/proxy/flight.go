@@ -275,7 +275,7 @@ func (s *Server) whole(q *query, conditional http.Header) *http.Request {
 // take puts an answer into the store if it may, and starts to fill it.
 func (s *Server) take(q *query, offer *content.Offer, fl *flight) {
 	fl.status, fl.offer = offer.Status, offer
-	head := httpcache.NewResponse(q.req, offer.Status, offer.Header, offer.Requested, offer.Received)
+	head := s.headOf(q, offer.Status, offer)
 	part := q.part != "" && offer.Status == http.StatusPartialContent
 	if part {
 		if head, fl.why = wholeOf(head); head == nil {
@@ -343,7 +343,7 @@ func (s *Server) take(q *query, offer *content.Offer, fl *flight) {
 // freshen renews f by a 304, or by a 200 to HEAD, whose answer goes to the
 // client all the same. It reports whether that is the end of it.
 func (s *Server) freshen(q *query, f *found, offer *content.Offer, fl *flight) bool {
-	fresh := httpcache.NewResponse(q.req, offer.Status, offer.Header, offer.Requested, offer.Received)
+	fresh := s.headOf(q, offer.Status, offer)
 	head, ok := httpcache.Freshen(f.head, fresh)
 	if offer.Status == http.StatusNotModified && offer.Body != nil {
 		offer.Body.Close()

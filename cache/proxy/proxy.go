@@ -70,6 +70,9 @@ type Config struct {
 	// Otherwise only the blocks that ranges touch come, with a read-ahead that
 	// grows.
 	CompleteRanges bool
+	// Surrogate obeys Surrogate-Control and says so to origins, for boxes that act
+	// for them (W3C Note Edge Architecture).
+	Surrogate bool
 	// Dial makes the connections of CONNECT: origin.Dialer.DialContext. nil
 	// refuses CONNECT.
 	Dial func(ctx context.Context, network, address string) (net.Conn, error)

@@ -274,6 +274,9 @@ func (s *Server) outbound(r *http.Request, h http.Header) *http.Request {
 	httpcache.StripHopByHop(h)
 	h.Del("Expect")
 	httpcache.AddVia(h, r.Proto, s.cfg.Name)
+	if s.cfg.Surrogate {
+		h.Add("Surrogate-Capability", httpcache.SurrogateCapability)
+	}
 	u := *r.URL
 	u.Fragment, u.RawFragment = "", ""
 	out := &http.Request{

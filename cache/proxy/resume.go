@@ -93,7 +93,7 @@ func (s *Server) resume(q *query, f *found, fl *flight) outcome {
 	}
 	fl.status = offer.Status
 	u := &found{name: f.name, head: f.head, info: f.info, epoch: f.epoch, fill: fill}
-	fresh := httpcache.NewResponse(q.req, http.StatusNotModified, offer.Header, offer.Requested, offer.Received)
+	fresh := s.headOf(q, http.StatusNotModified, offer)
 	if head, ok := httpcache.Freshen(f.head, fresh); ok && head.Variant == f.head.Variant {
 		u.head = head
 		if err := s.name(q, u); err != nil {

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"unicode/utf8"
 
+	"github.com/cistern-edge/cistern/cache/content"
 	"github.com/cistern-edge/cistern/cache/httpcache"
 )
 
@@ -19,6 +20,13 @@ type stored struct {
 	// Bytes are the fields with values that JSON cannot hold, since they are not
 	// UTF-8 (obs-text, RFC 9110 §5.5).
 	Bytes map[string][][]byte `json:",omitempty"`
+}
+
+// headOf makes the head of an answer to q as it is stored.
+func (s *Server) headOf(q *query, status int, offer *content.Offer) *httpcache.Response {
+	head := httpcache.NewResponse(q.req, status, offer.Header, offer.Requested, offer.Received)
+	head.Surrogate = s.cfg.Surrogate && len(head.Header["Surrogate-Control"]) > 0
+	return head
 }
 
 // encodeStored makes the store's meta of a head.

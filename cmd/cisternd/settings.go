@@ -26,9 +26,9 @@ import (
 func proxyConfig(cfg config.Proxy, dir string, uplink *origin.Uplink, desk http.Handler, certificate tls.Certificate) proxy.Config {
 	out := proxy.Config{
 		Listen: cfg.Listen, Address: cfg.Advertise, Names: cfg.Names, Dial: uplink.DialContext, Offline: uplink.Down, Secure: desk, CompleteRanges: cfg.CompleteRanges,
-		AccessLog: cfg.AccessLog,
-		Dir:       dir,
-		TLS:       &tls.Config{Certificates: []tls.Certificate{certificate}, MinVersion: tls.VersionTLS13},
+		AccessLog: cfg.AccessLog, Surrogate: cfg.Surrogate,
+		Dir: dir,
+		TLS: &tls.Config{Certificates: []tls.Certificate{certificate}, MinVersion: tls.VersionTLS13},
 	}
 	for _, p := range cfg.Clients {
 		out.Clients = append(out.Clients, p.String())
