@@ -25,6 +25,8 @@ var floors = map[string]int{
 	"cache": 2, "cache/origin": 2,
 	"cache/disk": 1, "cache/digest": 1, "multicast/norm": 1, "multicast/announce": 1, "cache/content/contenttest": 1,
 	"cache/content": 0, "cache/journal": 0, "cache/evict": 0, "cache/index": 0, "cache/httpcache": 0, "multicast/fec": 0,
+	"cmd/cistern-init": 6, "cmd/mkimage": 6,
+	"image/appliance": 1, "image/build": 1, "image": 0,
 	"hwtest/lab": 0, "hwtest/faultfs": 0, "admin/client": 0,
 }
 
@@ -37,14 +39,17 @@ var doors = map[string][]string{
 	"github.com/anacrolix/":               {"peering", "peering/utp"},
 	"github.com/klauspost/reedsolomon":    {"multicast/fec"},
 	"github.com/google/nftables":          {"hwtest/lab"},
-	"github.com/vishvananda/":             {"hwtest/lab"},
+	"github.com/vishvananda/":             {"hwtest/lab", "image/appliance"},
+	"github.com/insomniacslk/dhcp":        {"image/appliance"},
+	"github.com/ulikunitz/xz":             {"image/build"},
+	"aead.dev/minisign":                   {"image", "image/build", "image/appliance", "cmd/mkimage"},
 	"github.com/ti-mo/conntrack":          {"hwtest/lab"},
 	"golang.org/x/net/ipv4":               {"multicast"},
 	"golang.org/x/net/ipv6":               {"multicast"},
 	"github.com/danielgtaylor/huma":       {"admin"},
 	"github.com/prometheus/client_golang": {"admin"},
-	"github.com/alecthomas/kong":          {"admin/cli", "cmd/cisternd", "cmd/cistern", "cmd/cistern-agent", "hwtest/demo"},
-	"github.com/pelletier/go-toml":        {"admin/config"},
+	"github.com/alecthomas/kong":          {"admin/cli", "cmd/cisternd", "cmd/cistern", "cmd/cistern-agent", "cmd/mkimage", "hwtest/demo"},
+	"github.com/pelletier/go-toml":        {"admin/config", "image/appliance"},
 }
 
 // maxLines bounds a file, tests aside.

@@ -8,7 +8,8 @@ declare -A need=(
   [gcc]=gcc [curl]=curl [aria2c]=aria2 [wget2]=wget2 [opentracker]=opentracker
   [apt-ftparchive]=apt-utils [dpkg-deb]=dpkg [gpg]=gnupg [chromium]=chromium
   [node]=nodejs [npm]=npm [g++]=g++ [uftp]=uftp [udp-sender]=udpcast [tshark]=tshark
-  [nginx]=nginx-light
+  [nginx]=nginx-light [xz]=xz-utils [mke2fs]=e2fsprogs [fsck.fat]=dosfstools [mtype]=mtools [sgdisk]=gdisk
+  [grub-mkimage]=grub-common [cpio]=cpio [qemu-system-x86_64]=qemu-system-x86
 )
 if [ "${1:-}" = bench ]; then
   need=([nginx]=nginx-light [squid]=squid [varnishd]=varnish [traffic_server]=trafficserver [gcc]=gcc)
@@ -17,6 +18,8 @@ missing=()
 if [ "${1:-}" != bench ]; then
   /usr/bin/python3 -c 'import libtorrent' 2>/dev/null || missing+=(python3-libtorrent)
   [ -e /usr/include/normApi.h ] || missing+=(libnorm-dev)
+  [ -e /usr/lib/grub/i386-pc/boot.img ] || missing+=(grub-pc-bin)
+  [ -e /usr/share/OVMF/OVMF_CODE_4M.fd ] || missing+=(ovmf)
 fi
 for tool in "${!need[@]}"; do
   command -v "$tool" >/dev/null 2>&1 || missing+=("${need[$tool]}")

@@ -1,0 +1,213 @@
+package appliance
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/cistern-edge/cistern/image"
+)
+
+// trialStarts is how many starts a new system gets, as grub.cfg counts them.
+const trialStarts = 3
+
+// Files of the Box's folder, which outlive slots.
+const (
+	outcomeFile = "update.json"
+	bootsFile   = "boots"
+)
+
+// settle counts the start and finds out what became of an update.
+func (b *Box) settle() {
+	boots := uint64(0)
+	if text, err := os.ReadFile(filepath.Join(b.state, bootsFile)); err == nil {
+		boots, _ = strconv.ParseUint(strings.TrimSpace(string(text)), 10, 64) // damaged: counted anew
+	}
+	boots++
+	if err := writeFile(filepath.Join(b.state, bootsFile), fmt.Appendln(nil, boots), 0o644); err != nil {
+		b.log.Error("failed to count the start", "err", err)
+	}
+	var last *Outcome
+	if err := readJSON(filepath.Join(b.state, outcomeFile), &last); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		b.log.Error("failed to read what became of the last update", "err", err)
+	}
+	b.mu.Lock()
+	b.boots, b.last = boots, last
+	b.mu.Unlock()
+	switch {
+	case b.boot.OnTrial():
+		b.outcome(func(o *Outcome) { o.Starts++ })
+	case b.boot.Trial.Valid():
+		b.fellBack()
+	}
+}
+
+// fellBack notes why the new system is not the one that runs, and ends its
+// trial.
+func (b *Box) fellBack() {
+	b.outcome(func(o *Outcome) {
+		o.State, o.Time = "failed", time.Now()
+		if o.Reason != "" {
+			return
+		}
+		o.Reason = fmt.Sprintf("%s was started %d times and never showed that it works; it came as far as: %s",
+			o.Version, trialStarts, cmp.Or(o.Stage, "nothing that it could write down"))
+	})
+	if err := b.setEnv(image.GrubEnv{"slot": string(b.boot.Slot)}); err != nil {
+		b.log.Error("failed to end the trial", "err", err)
+		return
+	}
+	b.log.Warn("fell back to the previous system", "slot", b.boot.Slot, "reason", b.State().Last.Reason)
+}
+
+// outcome changes what is known of the last update and keeps it.
+func (b *Box) outcome(change func(*Outcome)) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	o := Outcome{Slot: string(b.boot.Trial)}
+	if b.last != nil {
+		o = *b.last
+	}
+	change(&o)
+	b.last = &o
+	text, err := json.Marshal(o)
+	if err == nil {
+		err = writeFile(filepath.Join(b.state, outcomeFile), text, 0o644)
+	}
+	if err != nil {
+		b.log.Error("failed to keep what became of the update", "err", err)
+	}
+}
+
+// stage notes how far a system on trial has come, for whoever has to tell why
+// it came no further.
+func (b *Box) stage(what string) {
+	if b.boot.OnTrial() {
+		b.outcome(func(o *Outcome) { o.Stage = what })
+	}
+}
+
+// writeGrubEnv writes the boot loader's environment where it lies.
+func (b *Box) writeGrubEnv(env image.GrubEnv) (err error) {
+	block, err := env.Encode()
+	if err != nil {
+		return err
+	}
+	if err := unix.Mount(b.disk.part(image.PartESP), espDir, "vfat", unix.MS_SYNCHRONOUS|unix.MS_NODEV|unix.MS_NOSUID|unix.MS_NOEXEC, "umask=0077"); err != nil {
+		return fmt.Errorf("mount the ESP: %w", err)
+	}
+	defer func() { err = errors.Join(err, unix.Unmount(espDir, 0)) }()
+	f, err := os.OpenFile(filepath.Join(espDir, image.GrubEnvPath), os.O_WRONLY, 0)
+	if err != nil {
+		return fmt.Errorf("write the boot environment: %w", err)
+	}
+	_, err = f.WriteAt(block, 0)
+	return errors.Join(err, f.Sync(), f.Close())
+}
+
+// judge watches whether the system works. One on trial is committed when it
+// does, and left when it has not in time.
+func (b *Box) judge(ctx context.Context) {
+	deadline := time.Now().Add(b.cfg.Patience)
+	for pending := b.boot.OnTrial(); ; {
+		missing := b.missing(ctx)
+		if pause(ctx, 0) {
+			return
+		}
+		if missing != b.State().Waiting {
+			b.wait(missing)
+			if missing == "" {
+				b.log.Info("works", "after", time.Since(b.started), "addresses", b.net.addresses())
+			} else {
+				b.stage("waiting for " + missing)
+			}
+		}
+		switch {
+		case pending && missing == "":
+			pending = !b.commit()
+		case pending && time.Now().After(deadline):
+			b.giveUp(missing)
+			return
+		}
+		if pause(ctx, time.Second) {
+			return
+		}
+	}
+}
+
+// missing names the first thing that a working system has and this one lacks.
+func (b *Box) missing(ctx context.Context) string {
+	var data, root unix.Stat_t
+	if errors.Join(unix.Stat(dataDir, &data), unix.Stat("/", &root)) != nil || data.Dev == root.Dev {
+		return "the data partition"
+	}
+	if err := b.net.ready(); err != nil {
+		return err.Error()
+	}
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+b.cfg.Health+"/", nil)
+	if err != nil {
+		return err.Error()
+	}
+	client := http.Client{Transport: &http.Transport{DisableKeepAlives: true, DialContext: (&net.Dialer{}).DialContext}}
+	resp, err := client.Do(req)
+	if err != nil {
+		return "an answer of the proxy"
+	}
+	if err := resp.Body.Close(); err != nil {
+		return "an answer of the proxy"
+	}
+	return ""
+}
+
+// commit makes the running system the one that is started from now on.
+func (b *Box) commit() bool {
+	if err := b.setEnv(image.GrubEnv{"slot": string(b.boot.Slot)}); err != nil {
+		b.log.Error("failed to commit the new system", "err", err)
+		return false
+	}
+	b.mu.Lock()
+	b.boot.Trial = ""
+	b.mu.Unlock()
+	b.outcome(func(o *Outcome) { o.State, o.Stage, o.Time = "committed", "", time.Now() })
+	b.log.Info("committed the new system", "version", b.release.Version, "slot", b.boot.Slot)
+	return true
+}
+
+// giveUp leaves a system on trial: the next start is the old one's.
+func (b *Box) giveUp(missing string) {
+	reason := fmt.Sprintf("%s did not work within %v: it still waited for %s", b.release.Version, b.cfg.Patience, missing)
+	b.log.Error("gave up the new system", "reason", reason)
+	b.outcome(func(o *Outcome) { o.Reason = reason })
+	err := b.setEnv(image.GrubEnv{"slot": string(b.boot.Slot.Other()), "trial": string(b.boot.Slot), "left": "0"})
+	if err != nil {
+		b.log.Error("failed to end the trial", "err", err)
+	}
+	b.restart(reason)
+}
+
+// pause waits and says whether ctx is done.
+func pause(ctx context.Context, d time.Duration) bool {
+	if d == 0 {
+		return ctx.Err() != nil
+	}
+	select {
+	case <-ctx.Done():
+		return true
+	case <-time.After(d):
+		return false
+	}
+}
