@@ -14,6 +14,9 @@ apt.install      ./hwtest        TestAptInstallsThroughTheBox
 fill.kill        ./hwtest        TestKillInTheMiddleOfAFill
 torrent.clients  ./hwtest        TestTorrentClientsDrinkFromTheBox
 swarm.sources    ./peering       TestSwarmAndMirrors
+swarm.limits     ./peering       TestUploadCaps|TestSeedRatio|TestSeedingHours|TestConnectionsStay
+swarm.hostile    ./peering       TestBadPeers|TestLyingTrackers|TestHostileTorrents|TestBadMirrors
+swarm.follow     ./peering       TestWatchedFolder|TestFeedIsFollowed
 input.bad        ./hwtest        TestBadInput
 http.conformance ./hwtest        TestConformance
 http.cold        ./hwtest        TestColdRange

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/url"
 	"strings"
 	"time"
 
@@ -23,24 +24,40 @@ func (s *Swarm) limits() Limits { return Limits{Files: s.cfg.MaxFiles, Bytes: s.
 // An error that wraps ErrSpec, content.ErrFull or cache.ErrDenied says what was
 // wrong; nothing has changed then.
 func (s *Swarm) Add(ctx context.Context, input []byte) (Torrent, error) {
-	if isURL(input) {
-		var err error
-		if input, err = s.download(ctx, strings.TrimSpace(string(input))); err != nil {
-			return Torrent{}, err
-		}
-	}
-	spec, err := ParseSpec(input, s.limits())
-	if err != nil {
-		return Torrent{}, err
-	}
-	if err := s.running(ctx); err != nil {
-		return Torrent{}, err
-	}
-	sh, err := s.add(spec, false, time.Now(), s.save)
+	sh, err := s.accept(ctx, input, s.limits())
 	if err != nil {
 		return Torrent{}, err
 	}
 	return sh.snapshot(), nil
+}
+
+// addFrom is Add for a torrent that nobody chose by hand, of at most maxBytes if
+// that is more than 0.
+func (s *Swarm) addFrom(ctx context.Context, input []byte, maxBytes int64) error {
+	limits := s.limits()
+	if maxBytes > 0 {
+		limits.Bytes = min(limits.Bytes, maxBytes)
+	}
+	_, err := s.accept(ctx, input, limits)
+	return err
+}
+
+func (s *Swarm) accept(ctx context.Context, input []byte, limits Limits) (*share, error) {
+	if isURL(input) {
+		var err error
+		if input, err = s.download(ctx, strings.TrimSpace(string(input))); err != nil {
+			return nil, err
+		}
+	}
+	spec, err := ParseSpec(input, limits)
+	if err != nil {
+		return nil, err
+	}
+	spec.limits = limits
+	if err := s.running(ctx); err != nil {
+		return nil, err
+	}
+	return s.add(spec, false, time.Now(), s.save)
 }
 
 func isURL(input []byte) bool {
@@ -51,34 +68,46 @@ func isURL(input []byte) bool {
 // downloadTime bounds how long a .torrent file may take to come.
 const downloadTime = 30 * time.Second
 
-// download fetches a .torrent file, by the one way out.
-func (s *Swarm) download(ctx context.Context, url string) ([]byte, error) {
-	if err := checkURL(url, "http", "https"); err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrSpec, err)
-	}
-	ctx, cancel := context.WithTimeout(ctx, downloadTime)
-	defer cancel()
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
-	if err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrSpec, err)
-	}
-	client := http.Client{Transport: &http.Transport{DialContext: s.dial, DisableKeepAlives: true}}
-	resp, err := client.Do(req)
+// download fetches a .torrent file.
+func (s *Swarm) download(ctx context.Context, address string) ([]byte, error) {
+	text, _, err := s.get(ctx, address, MaxMetainfo)
 	if err != nil {
 		return nil, fmt.Errorf("fetch .torrent file: %w", err)
 	}
-	defer resp.Body.Close()
-	if resp.StatusCode != http.StatusOK {
-		return nil, fmt.Errorf("fetch .torrent file %q: the server answered %s", clip(url), clip(resp.Status))
-	}
-	text, err := io.ReadAll(io.LimitReader(resp.Body, MaxMetainfo+1))
-	if err != nil {
-		return nil, fmt.Errorf("fetch .torrent file %q: %w", clip(url), err)
-	}
 	if len(text) == 0 || text[0] != 'd' {
-		return nil, fmt.Errorf("%w: what %q gave is not a .torrent file", ErrSpec, clip(url))
+		return nil, fmt.Errorf("%w: what %q gave is not a .torrent file", ErrSpec, clip(address))
 	}
 	return text, nil
+}
+
+// get fetches a text of at most most bytes by the one way out, and says where it
+// came from after redirects.
+func (s *Swarm) get(ctx context.Context, address string, most int64) ([]byte, *url.URL, error) {
+	if err := checkURL(address, "http", "https"); err != nil {
+		return nil, nil, fmt.Errorf("%w: %w", ErrSpec, err)
+	}
+	ctx, cancel := context.WithTimeout(ctx, downloadTime)
+	defer cancel()
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, address, nil)
+	if err != nil {
+		return nil, nil, fmt.Errorf("%w: %w", ErrSpec, err)
+	}
+	resp, err := s.http.Do(req)
+	if err != nil {
+		return nil, nil, err
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode != http.StatusOK {
+		return nil, nil, fmt.Errorf("%q: the server answered %s", clip(address), clip(resp.Status))
+	}
+	text, err := io.ReadAll(io.LimitReader(resp.Body, most+1))
+	if err == nil && int64(len(text)) > most {
+		err = fmt.Errorf("it has more than %d bytes", most)
+	}
+	if err != nil {
+		return nil, nil, fmt.Errorf("%q: %w", clip(address), err)
+	}
+	return text, baseOf(resp.Request.URL), nil
 }
 
 // add joins a torrent unless it is here. save keeps it for the next start.
@@ -212,6 +241,13 @@ func (s *Swarm) remove(sh *share) error {
 	sh.close()
 	s.rebalance()
 	return err
+}
+
+// isListed says whether the share is still one of the swarm's.
+func (sh *share) isListed() bool {
+	sh.swarm.mu.Lock()
+	defer sh.swarm.mu.Unlock()
+	return sh.swarm.shares[sh.key()] == sh
 }
 
 // relabel gives a share whose info has just arrived its full names.

@@ -101,23 +101,12 @@ type outside struct {
 // writeUnit is how much is sent at once under the upload limit, in bytes.
 const writeUnit = 16 << 10
 
-func (o *outside) Write(p []byte) (sent int, err error) {
-	if o.limit == nil {
-		return o.Conn.Write(p)
+func (o *outside) Write(p []byte) (int, error) {
+	n, err := writePaced(o.ctx, o.Conn, o.limit, p)
+	if sh := o.of.Load(); sh != nil {
+		sh.given.Add(int64(n))
 	}
-	for len(p) > 0 {
-		part := p[:min(len(p), writeUnit)]
-		if err := o.limit.WaitN(o.ctx, len(part)); err != nil {
-			return sent, net.ErrClosed
-		}
-		n, err := o.Conn.Write(part)
-		sent += n
-		if err != nil {
-			return sent, err
-		}
-		p = p[n:]
-	}
-	return sent, nil
+	return n, err
 }
 
 func (o *outside) Close() error {
@@ -139,12 +128,4 @@ func (o *outside) Close() error {
 		return nil
 	}
 	return err
-}
-
-// newUploadLimit makes the limiter that all peers outside share.
-func newUploadLimit(bytesPerSecond int64) *rate.Limiter {
-	if bytesPerSecond < 0 {
-		return nil
-	}
-	return rate.NewLimiter(rate.Limit(bytesPerSecond), max(writeUnit, int(bytesPerSecond/4)))
 }

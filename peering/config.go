@@ -29,6 +29,21 @@ type Config struct {
 	// UploadRate bounds what all peers outside get, in bytes per second; 0
 	// means 512 KiB/s, a negative value no bound.
 	UploadRate int64
+	// Hours are parts of the day with an upload rate of their own; the first that
+	// matches counts.
+	Hours []Hours
+	// LANUploadRate bounds what peers on the LAN get; 0 means no bound.
+	LANUploadRate int64
+	// SeedRatio ends the seeding of a torrent to the outside when that has got so
+	// many times its size; 0 means no end.
+	SeedRatio float64
+	// SeedTime ends it so long after the torrent was added; 0 means no end. The LAN
+	// is served on.
+	SeedTime time.Duration
+	// Watch is a folder whose .torrent files are added; empty means none.
+	Watch string
+	// Feeds are lists of torrents to follow.
+	Feeds []Feed
 	// DHT joins the distributed hash table (BEP 5). Off by default.
 	DHT bool
 	// LocalDiscovery announces torrents on the LAN and listens for others
@@ -52,6 +67,8 @@ type Config struct {
 
 	tick       time.Duration // between looks at everything
 	retryAfter time.Duration // before a peer that failed is tried again
+	watchEvery time.Duration // between looks at the watched folder
+	now        func() time.Time
 }
 
 // Validate reports every fault of the configuration at once.
@@ -68,9 +85,18 @@ func (c Config) Validate() error {
 	for key, n := range map[string]int64{
 		"max_connections": int64(c.MaxConnections), "max_half_open": int64(c.MaxHalfOpen),
 		"max_torrents": int64(c.MaxTorrents), "max_files": int64(c.MaxFiles), "max_bytes": c.MaxBytes,
+		"lan_upload_rate": c.LANUploadRate, "seed_time": int64(c.SeedTime),
 	} {
 		if n < 0 {
 			faults = append(faults, fmt.Errorf("peering.%s: %d is negative", key, n))
+		}
+	}
+	if c.SeedRatio < 0 {
+		faults = append(faults, fmt.Errorf("peering.seed_ratio: %v is negative", c.SeedRatio))
+	}
+	for i, f := range c.Feeds {
+		if err := f.validate(); err != nil {
+			faults = append(faults, fmt.Errorf("peering.feed[%d]: %w", i, err))
 		}
 	}
 	for _, p := range c.LAN {
@@ -103,6 +129,10 @@ func (c Config) withDefaults() Config {
 	c.UploadRate = orDefault(c.UploadRate, 512<<10)
 	c.tick = orDefault(c.tick, time.Second)
 	c.retryAfter = orDefault(c.retryAfter, 30*time.Second)
+	c.watchEvery = orDefault(c.watchEvery, watchEvery)
+	if c.now == nil {
+		c.now = time.Now
+	}
 	return c
 }
 

@@ -18,6 +18,13 @@ import (
 // two divisions, for peers on the LAN.
 const lanRoom = 32
 
+// While peers on the LAN bring lanEnough bytes a second, a torrent has one in
+// lanFirst of its part of the connections to the outside.
+const (
+	lanEnough = 1 << 20
+	lanFirst  = 4
+)
+
 // seedingShare is the part of the budget that complete torrents get together:
 // one in seedingShare.
 const seedingShare = 4
@@ -52,23 +59,35 @@ func (s *Swarm) divide() {
 		*share
 		outside []*torrent.PeerConn
 		lan     int
+		near    bool // the LAN brings enough
 	}
 	var claims []claim
 	for _, sh := range shares {
 		if sh.stateNow() != StateFailed {
-			outside, lan := sh.conns()
-			claims = append(claims, claim{sh, outside, lan})
+			outside, lan, rate := sh.conns()
+			claims = append(claims, claim{sh, outside, lan, rate >= lanEnough})
 		}
 	}
 	// Who has least is let go first.
 	slices.SortFunc(claims, func(a, b claim) int { return cmp.Compare(len(a.outside), len(b.outside)) })
+	now := s.cfg.now()
 	for _, sh := range claims {
 		part := each
 		if !sh.needsData() {
 			part = spare
 		}
 		held := len(sh.outside)
-		if held > part && free == 0 && needy > 0 {
+		switch {
+		case !sh.isOpen(now):
+			s.closeSlowest(sh.outside, held)
+			part, held = 0, 0
+		case sh.near && sh.needsData(): // the LAN comes first
+			part = max(1, part/lanFirst)
+			if held > part {
+				s.closeSlowest(sh.outside, held-part)
+				held = part
+			}
+		case held > part && free == 0 && needy > 0:
 			s.closeSlowest(sh.outside, held-part)
 			held = part
 		}
@@ -118,8 +137,7 @@ func (s *Swarm) retry(now time.Time) {
 }
 
 // handshaken learns for which torrent a connection to the outside is, and
-// closes it if that is one that the box made itself: it is for the LAN. The
-// client calls it without its lock.
+// closes it if that torrent is for the LAN alone, now or at all. The client calls it without its lock.
 func (s *Swarm) handshaken(pc *torrent.PeerConn, ih infohash.T) {
 	conn := s.budget.conn(pc.RemoteAddr.String())
 	if conn == nil {
@@ -128,7 +146,7 @@ func (s *Swarm) handshaken(pc *torrent.PeerConn, ih infohash.T) {
 	s.mu.Lock()
 	sh := s.shares[hex.EncodeToString(ih[:])]
 	s.mu.Unlock()
-	if conn.of.Store(sh); sh != nil && sh.made {
+	if conn.of.Store(sh); sh != nil && !sh.isOpen(s.cfg.now()) {
 		_ = conn.Close()
 	}
 }
@@ -149,8 +167,18 @@ func (s *Swarm) peerClosed(p *torrent.Peer) {
 func (s *Swarm) blame(p *torrent.Peer) {
 	figures := p.Stats()
 	if bad := figures.PiecesDirtiedBad.Int64(); bad > 0 {
-		if host, _, err := net.SplitHostPort(p.RemoteAddr.String()); err == nil {
-			s.faults.add(host, bad)
+		host, _, err := net.SplitHostPort(p.RemoteAddr.String())
+		if err != nil {
+			return
+		}
+		s.faults.add(host, bad)
+		if t := p.Torrent(); t != nil {
+			s.mu.Lock()
+			sh := s.shares[t.InfoHash().HexString()]
+			s.mu.Unlock()
+			if sh != nil {
+				sh.faults.add(host, bad)
+			}
 		}
 	}
 }

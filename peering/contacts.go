@@ -56,15 +56,16 @@ func (sh *share) pause(d time.Duration) bool {
 	}
 }
 
-// conns gives the connections to the outside, and how many there are to the
-// LAN.
-func (sh *share) conns() (outside []*torrent.PeerConn, lan int) {
+// conns gives the connections to the outside, how many there are to the LAN, and
+// how much those bring in bytes a second.
+func (sh *share) conns() (outside []*torrent.PeerConn, lan int, rate float64) {
 	for _, pc := range sh.t.PeerConns() {
 		if sh.swarm.onLAN(pc.RemoteAddr.String()) {
 			lan++
+			rate += pc.Stats().DownloadRate
 			continue
 		}
 		outside = append(outside, pc)
 	}
-	return outside, lan
+	return outside, lan, rate
 }

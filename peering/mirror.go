@@ -271,6 +271,7 @@ func (m *mirror) prove(ctx context.Context, i int, fetched int64) (ok bool, err 
 		m.lies++
 		m.mu.Unlock()
 		m.share.swarm.faults.add(m.host, 1)
+		m.share.faults.add(m.host, 1)
 	}
 	return false, fmt.Errorf("piece %d: %w", i, errLies)
 }

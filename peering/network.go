@@ -23,10 +23,11 @@ type network struct {
 	addr  netip.AddrPort
 	tcp   net.Listener
 	utp   utp.Socket
-	dht   *dht.Server // nil if the DHT is off
-	limit *rate.Limiter
+	dht   *dht.Server   // nil if the DHT is off
+	limit *rate.Limiter // of what the outside gets; pace sets it
 	open  chan struct{} // closed when connections may come in
 
+	lanLimit *rate.Limiter // of what the LAN gets; nil for none
 	halfOpen chan struct{} // one token for each dial to the outside under way
 }
 
@@ -46,8 +47,12 @@ const (
 // listen opens TCP and uTP on one port.
 func (s *Swarm) listen(ctx context.Context) (*network, error) {
 	n := &network{
-		swarm: s, limit: newUploadLimit(s.cfg.UploadRate), open: make(chan struct{}),
+		swarm: s, limit: rate.NewLimiter(rate.Inf, writeUnit), open: make(chan struct{}),
 		halfOpen: make(chan struct{}, s.cfg.MaxHalfOpen),
+	}
+	n.pace(s.cfg.now())
+	if lan := s.cfg.LANUploadRate; lan > 0 {
+		n.lanLimit = rate.NewLimiter(rate.Limit(lan), max(writeUnit, int(lan/4)))
 	}
 	var failed error
 	for range 20 { // a free port for TCP can be taken for UDP
@@ -114,16 +119,18 @@ var errNoSlot = errors.New("all connections to the outside are in use")
 func (n *network) DialerNetwork() string { return "tcp" }
 
 // Dial implements torrent.Dialer: it connects to a peer by TCP, or by uTP if
-// that is not answered. Every peer needs the guard's leave, for anybody outside
-// can name an address on the LAN; those on the LAN hear of the box by local
-// discovery and come by themselves. A peer outside the LAN needs a slot too.
+// that is not answered. A peer outside the LAN needs the guard's leave and a slot.
 func (n *network) Dial(ctx context.Context, addr string) (net.Conn, error) {
 	ap, err := netip.ParseAddrPort(addr)
 	if err != nil || ap.Port() == 0 {
 		return nil, fmt.Errorf("connect to peer %q: not an address and port", clip(addr))
 	}
 	if n.swarm.inLAN(ap.Addr()) {
-		return n.race(ctx, ap, n.swarm.dial)
+		conn, err := n.race(ctx, ap, n.swarm.direct(ap.String()))
+		if err != nil {
+			return nil, err
+		}
+		return n.onInside(conn), nil
 	}
 	return n.dialOutside(ctx, ap)
 }
@@ -257,7 +264,7 @@ func (d *door) Accept() (net.Conn, error) {
 		}
 		s := d.network.swarm
 		if s.onLAN(conn.RemoteAddr().String()) {
-			return conn, nil
+			return d.network.onInside(conn), nil
 		}
 		if s.budget.take() {
 			return s.budget.hold(conn, d.network.limit, func(*share) {}), nil

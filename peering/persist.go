@@ -20,6 +20,7 @@ const (
 	joinedDir = "torrents"
 	madeDir   = "made"
 	hashesDir = "sha1"
+	givenExt  = ".given"
 )
 
 func (s *Swarm) makeDirs() error {
@@ -75,7 +76,7 @@ func (sh *share) saveLayers() {
 func (s *Swarm) forget(keys []string) error {
 	var failed []error
 	for _, key := range keys {
-		for _, name := range []string{joinedDir + "/" + key + ".torrent", joinedDir + "/" + key + ".magnet", madeDir + "/" + key + ".torrent"} {
+		for _, name := range []string{joinedDir + "/" + key + ".torrent", joinedDir + "/" + key + ".magnet", joinedDir + "/" + key + givenExt, madeDir + "/" + key + ".torrent"} {
 			failed = append(failed, removeFile(filepath.Join(s.cfg.Dir, name)))
 		}
 	}

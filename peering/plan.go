@@ -44,6 +44,8 @@ const (
 const (
 	patience  = 8 * time.Second
 	worthHelp = 128 << 10
+	// nudgeAfter is how long nothing may come before requests are looked at.
+	nudgeAfter = 2 * time.Second
 )
 
 // startMirrors lets mirrors work until the function that it returns is called.
@@ -200,6 +202,37 @@ func pick(where []run, most int, forward bool, free func(int) bool) (run, bool) 
 		}
 	}
 	return run{}, false
+}
+
+// nudge has the client look anew at who is asked for what when nothing has come
+// for a while: what a peer that stalls was asked for it leaves there for
+// stealGrace, and then does not look again by itself.
+func (sh *share) nudge(now time.Time) {
+	if sh.stateNow() != StateFetching || sh.t.Info() == nil {
+		return
+	}
+	st := sh.t.Stats()
+	if got := st.BytesReadUsefulData.Int64(); got != sh.got || sh.since.IsZero() {
+		sh.got, sh.since = got, now
+	}
+	if now.Sub(sh.since) < nudgeAfter {
+		return
+	}
+	sh.plan.mu.Lock()
+	defer sh.plan.mu.Unlock()
+	for _, r := range sh.pieces.missing() {
+		for i := r.first; i < r.end; i++ {
+			if sh.plan.taken[i] {
+				continue
+			}
+			p := sh.t.Piece(i)
+			if before := p.State().Priority; before != torrent.PiecePriorityNone {
+				p.SetPriority(torrent.PiecePriorityNone)
+				p.SetPriority(before)
+				return
+			}
+		}
+	}
 }
 
 // returnPieces gives pieces back; those that did not come are the peers' again.

@@ -67,6 +67,7 @@ func (s *Swarm) rejoin(old *share) {
 		s.drop(old)
 	}
 	s.adding.Unlock()
+	old.keepGiven(1)
 	if !current { // removed, or another has done it
 		return
 	}

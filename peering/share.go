@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/anacrolix/torrent"
@@ -31,6 +32,12 @@ type share struct {
 
 	takenDown sync.Once
 	plan      plan
+	faults    *faults // of who is to blame here
+
+	got   int64     // of the pieces' bytes when tend last looked
+	since time.Time // when that changed
+
+	given, givenKept atomic.Int64 // bytes to the outside, ever, and as written down
 
 	// mu guards what follows. It is never held while the client is called.
 	mu     sync.Mutex
@@ -63,8 +70,9 @@ func (s *Swarm) join(spec *Spec, files []*file, made bool, added time.Time) (*sh
 	}
 	sh := &share{
 		swarm: s, t: t, made: made, added: added, spec: spec, ended: make(chan struct{}),
-		state: StateMetadata,
+		state: StateMetadata, faults: newFaults(),
 	}
+	sh.readGiven()
 	sh.ctx, sh.cancel = context.WithCancel(s.ctx)
 	if files != nil {
 		sh.setFiles(spec.layout, files)
@@ -120,7 +128,11 @@ func (sh *share) metadata() error {
 	}
 	mi := sh.t.Metainfo()
 	spec := &Spec{Info: mi.InfoBytes, Layers: mi.PieceLayers, Trackers: sh.spec.Trackers, WebSeeds: sh.spec.WebSeeds}
-	if err := spec.setInfo(sh.swarm.limits()); err != nil {
+	limits := sh.spec.limits
+	if limits == (Limits{}) {
+		limits = sh.swarm.limits()
+	}
+	if err := spec.setInfo(limits); err != nil {
 		return fmt.Errorf("metadata from peers: %w", err)
 	}
 	if l := spec.layout; l.v2 && l.hasEmpty() && l.checkLayers(spec.Layers) != nil {
@@ -229,6 +241,9 @@ func (sh *share) close() {
 		}
 		f.tend(0)
 	}
+	if sh.isListed() {
+		sh.keepGiven(1)
+	}
 }
 
 // idleReader is how long an object stays open after a peer read from it.
@@ -243,6 +258,8 @@ func (sh *share) tend() {
 		sh.takenDown.Do(func() { sh.swarm.work.Go(func() { sh.swarm.takeDown(sh, err) }) }) // not from the loop that it waits for
 		return
 	}
+	sh.keepGiven(16 << 20)
+	sh.nudge(time.Now())
 	gone := false
 	for _, f := range sh.fileList() {
 		info, ok := f.tend(idleReader)
@@ -295,8 +312,9 @@ func (sh *share) snapshot() Torrent {
 	sh.mu.Unlock()
 	snap := Torrent{
 		InfoHash: spec.Key(), Name: spec.Name, State: state, Made: sh.made, Added: sh.added,
-		Trackers: slices.Clone(spec.Trackers),
+		Trackers: slices.Clone(spec.Trackers), Magnet: spec.magnet(), Given: sh.given.Load(),
 	}
+	snap.Liars = sh.liars()
 	if spec.V2 != ([32]byte{}) {
 		snap.InfoHashV2 = hex.EncodeToString(spec.V2[:])
 	}
@@ -325,7 +343,7 @@ func (sh *share) snapshot() Torrent {
 	snap.Down += useful
 	snap.Wasted += st.BytesReadData.Int64() - useful
 	snap.Up = st.BytesWrittenData.Int64()
-	outside, lan := sh.conns()
+	outside, lan, _ := sh.conns()
 	snap.Outside, snap.LAN = len(outside), lan
 	return snap
 }

@@ -35,6 +35,15 @@ type Limits struct {
 	Bytes int64 // padding included
 }
 
+// count refuses far too many files without taking the text apart. Each has a
+// length, in each of the two versions, and perhaps padding.
+func (l Limits) count(text []byte) error {
+	if n := bytes.Count(text, []byte("6:length")); n/4 > l.Files {
+		return fmt.Errorf("torrent has more than %d files (about %d)", l.Files, n)
+	}
+	return nil
+}
+
 // Spec is what is known of a torrent before it is joined. All of it has been
 // checked.
 type Spec struct {
@@ -52,6 +61,7 @@ type Spec struct {
 	Layers map[string]string
 
 	layout *layout // of Info
+	limits Limits  // of a magnet's info; zero: those of all
 }
 
 // Key is the name of the torrent here: the v1 infohash in hexadecimal if there
@@ -200,7 +210,11 @@ func parseMetainfo(input []byte, limits Limits) (*Spec, error) {
 		return nil, fmt.Errorf(".torrent file has %d bytes, at most %d are taken", len(input), MaxMetainfo)
 	}
 	var file metainfoFile
-	if err := decode(input, &file); err != nil {
+	err := limits.count(input)
+	if err == nil {
+		err = decode(input, &file)
+	}
+	if err != nil {
 		return nil, fmt.Errorf(".torrent file: %w", err)
 	}
 	if len(file.Info) == 0 {
@@ -223,6 +237,9 @@ func parseMetainfo(input []byte, limits Limits) (*Spec, error) {
 
 // setInfo lays out s.Info and takes the infohashes from it.
 func (s *Spec) setInfo(limits Limits) error {
+	if err := limits.count(s.Info); err != nil {
+		return err
+	}
 	var info metainfo.Info
 	if err := decode(s.Info, &info); err != nil {
 		return fmt.Errorf("info: %w", err)

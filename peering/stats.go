@@ -52,7 +52,13 @@ type Torrent struct {
 	LAN      int      `json:"lan"`
 	Trackers []string `json:"trackers"`
 	Mirrors  []Mirror `json:"mirrors,omitempty"`
-	Files    []File   `json:"files"`
+	// Magnet is the link that names the torrent.
+	Magnet string `json:"magnet"`
+	// Given is what the outside was sent of it, ever, in bytes.
+	Given int64 `json:"given"`
+	// Liars are the addresses that sent pieces that failed their hash.
+	Liars []string `json:"liars,omitempty"`
+	Files []File   `json:"files"`
 }
 
 // File is one file of a torrent.
@@ -89,6 +95,8 @@ type Stats struct {
 	Faults   map[string]int64 `json:"faults"`
 	Banned   []string         `json:"banned"`
 	Torrents []Torrent        `json:"torrents"`
+	// Followed are the feeds and the watched folder.
+	Followed []Followed `json:"followed,omitempty"`
 }
 
 // Stats gives a snapshot.
@@ -101,19 +109,14 @@ func (s *Swarm) Stats() Stats {
 		return st
 	}
 	st.Listen = s.net.addr.String()
+	st.Followed = s.follower.statusNow()
 	for _, sh := range s.list() {
 		st.Torrents = append(st.Torrents, sh.snapshot())
 	}
 	slices.SortFunc(st.Torrents, func(a, b Torrent) int {
 		return cmp.Or(b.Added.Compare(a.Added), cmp.Compare(a.InfoHash, b.InfoHash))
 	})
-	for _, text := range s.client.BadPeerIPs() {
-		if ip, err := netip.ParseAddr(text); err == nil {
-			st.Banned = append(st.Banned, ip.Unmap().String())
-		}
-	}
-	slices.Sort(st.Banned)
-	st.Banned = slices.Compact(st.Banned) // the client knows an IPv4 address in two forms
+	st.Banned = s.banned()
 	total := s.client.Stats()
 	useful := total.BytesReadUsefulData.Int64()
 	st.Down = useful + s.mirrored.Load()
@@ -121,6 +124,41 @@ func (s *Swarm) Stats() Stats {
 	st.Wasted = total.BytesReadData.Int64() - useful + s.mirrorWaste.Load()
 	st.Up = total.BytesWrittenData.Int64()
 	return st
+}
+
+// banned lists the peers that were to blame for what failed.
+func (s *Swarm) banned() (all []string) {
+	for _, text := range s.client.BadPeerIPs() {
+		if ip, err := netip.ParseAddr(text); err == nil {
+			all = append(all, ip.Unmap().String())
+		}
+	}
+	slices.Sort(all)
+	return slices.Compact(all) // the client knows an IPv4 address in two forms
+}
+
+// liars lists who sent what was wrong of this torrent: peers that were banned for
+// it, and mirrors.
+func (sh *share) liars() (all []string) {
+	counts := sh.faults.counts()
+	if len(counts) == 0 {
+		return nil
+	}
+	banned := sh.swarm.banned()
+	sh.plan.mu.Lock()
+	for _, m := range sh.plan.mirrors {
+		if m.lied() > 0 {
+			banned = append(banned, m.host)
+		}
+	}
+	sh.plan.mu.Unlock()
+	for host := range counts {
+		if slices.Contains(banned, host) {
+			all = append(all, host)
+		}
+	}
+	slices.Sort(all)
+	return all
 }
 
 // faults remembers who sent pieces that failed their hash.

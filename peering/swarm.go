@@ -43,15 +43,16 @@ var ErrUnknown = errors.New("no such torrent")
 
 // Swarm is the box's BitTorrent client. All methods are safe for concurrent use.
 type Swarm struct {
-	cfg    Config
-	log    *slog.Logger
-	store  *cache.Store
-	dial   Dial
-	budget *budget
-	book   *book
-	hasher *hasher
-	faults *faults
-	http   *http.Client // for mirrors
+	cfg      Config
+	log      *slog.Logger
+	store    *cache.Store
+	dial     Dial
+	budget   *budget
+	book     *book
+	hasher   *hasher
+	faults   *faults
+	follower *follower
+	http     *http.Client // for mirrors
 
 	mirrored, mirrorWaste atomic.Int64 // bytes since the start
 
@@ -99,6 +100,7 @@ func New(cfg Config, store *cache.Store, dial Dial, log *slog.Logger) (*Swarm, e
 	s.budget = newBudget(cfg.MaxConnections, s.rebalance)
 	s.hasher = newHasher(store, cfg.Dir)
 	s.http = newHTTP(dial)
+	s.follower = newFollower(s)
 	return s, nil
 }
 
@@ -116,6 +118,7 @@ func (s *Swarm) Run(ctx context.Context) error {
 	close(s.ready)
 	s.resume()
 	close(s.joined)
+	s.work.Go(func() { s.follower.run(ctx) })
 	tick := time.NewTicker(s.cfg.tick)
 	defer tick.Stop()
 	for {
@@ -127,6 +130,7 @@ func (s *Swarm) Run(ctx context.Context) error {
 			continue
 		case <-s.kick:
 		case <-tick.C:
+			s.net.pace(s.cfg.now())
 			s.retry(time.Now())
 			for _, sh := range s.list() {
 				sh.tend()

@@ -92,6 +92,10 @@ type Swarm struct {
 	Peers     int   `json:"peers" doc:"Peers connected, LAN included"`
 	// OutsideEstablished counts connections against the cap.
 	OutsideEstablished int `json:"outside_established" doc:"Established connections to peers outside the LAN"`
+	// Magnet is a link for any client.
+	Magnet string   `json:"magnet,omitempty" doc:"Magnet link"`
+	Liars  []string `json:"liars,omitempty" doc:"Addresses that sent pieces that failed their hash"`
+	Err    string   `json:"err,omitempty" doc:"Why it failed"`
 }
 
 // Cast is one multicast session.

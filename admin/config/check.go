@@ -125,6 +125,7 @@ func (p Peering) check(f *Faults) {
 	}
 	between(f, "peering.max_connections", p.MaxConnections, 1, 1000)
 	networks(f, "peering.lan", p.LAN)
+	p.checkSeeding(f)
 	if p.Upload < 0 {
 		f.add(0, "peering.upload", "%v is negative", p.Upload)
 	}

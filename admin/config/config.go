@@ -108,6 +108,18 @@ type Peering struct {
 	MaxConnections int `toml:"max_connections" comment:"Peer connections to the outside, all swarms together."`
 	// Upload to peers outside the LAN; 0: unlimited.
 	Upload Rate `toml:"upload" comment:"Upload to the outside; \"0\" is unlimited."`
+	// LANUpload to peers on the LAN; 0: unlimited.
+	LANUpload Rate `toml:"lan_upload" comment:"Upload to the LAN; \"0\" is unlimited."`
+	// SeedRatio ends seeding to the outside; 0: never.
+	SeedRatio Ratio `toml:"seed_ratio" comment:"How many times its size the outside gets of a torrent; \"0\": no bound."`
+	// SeedTime ends seeding to the outside; 0: never.
+	SeedTime Period `toml:"seed_time" comment:"How long after it was added the outside gets a torrent, such as \"7d\"; \"off\": always."`
+	// Hours have uploads of their own. The first that matches counts.
+	Hours []UploadHours `toml:"hours" comment:"Other uploads by the hour, each a table [[peering.hours]] with from, to, upload and pause."`
+	// Watch is a folder; empty: none.
+	Watch string `toml:"watch" comment:"Folder whose .torrent files are added by themselves; empty: none."`
+	// Feeds are followed.
+	Feeds []Feed `toml:"feed" comment:"Lists of torrents to follow, each a table [[peering.feed]] with url, match, max_size and every."`
 	// LAN are networks whose peers count as inside. Empty: private ones.
 	LAN []netip.Prefix `toml:"lan" comment:"Networks whose peers are inside, without a cap; empty: private ones."`
 	// Discovery is the interface on which torrent clients of the LAN find the
@@ -157,7 +169,7 @@ func Default() Config {
 		WAN:     WAN{Hours: []Hours{}},
 		Admin:   Admin{Listen: "127.0.0.1:8080", Names: []string{}, Session: Duration(12 * time.Hour)},
 		Store:   Store{Dir: "./var", MaxBytes: 50e9, Volumes: []string{}, RAM: 32 << 20, ScrubPeriod: Period(14 * day), Quotas: []Quota{}},
-		Peering: Peering{Enabled: true, MaxConnections: 20, Upload: 20e6, LAN: []netip.Prefix{}},
+		Peering: Peering{Enabled: true, MaxConnections: 20, Upload: 20e6, SeedRatio: 2, SeedTime: Period(14 * day), Hours: []UploadHours{}, Feeds: []Feed{}, LAN: []netip.Prefix{}},
 		Multicast: Multicast{
 			Interfaces: []string{}, Mode: "ssm", Port: 6003, TTL: 1, Rate: 100e6, MinSize: 1 << 20, MinAgents: 2,
 		},

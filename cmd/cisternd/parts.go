@@ -118,6 +118,7 @@ func viewOf(t peering.Torrent) admin.Swarm {
 	return admin.Swarm{
 		Infohash: t.InfoHash, Name: t.Name, State: string(t.State), BytesHave: t.Have, Size: t.Size,
 		Down: t.Down, Up: t.Up, Peers: t.Outside + t.LAN, OutsideEstablished: t.Outside,
+		Magnet: t.Magnet, Liars: t.Liars, Err: t.Err,
 	}
 }
 

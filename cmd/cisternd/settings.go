@@ -67,12 +67,25 @@ func pacer(cfg config.WAN) *origin.Pacer {
 }
 
 func swarmConfig(cfg config.Config, address string) peering.Config {
-	return peering.Config{
+	out := peering.Config{
 		Dir: filepath.Join(cfg.Store.Dir, "torrents"), Listen: peerAddress(cfg),
 		MaxConnections: cfg.Peering.MaxConnections, UploadRate: uploadRate(cfg.Peering.Upload),
 		LAN: lanNetworks(cfg.Peering.LAN), DHT: cfg.Peering.DHT, LocalDiscovery: cfg.Peering.Discovery != "",
 		LocalDiscoveryInterface: cfg.Peering.Discovery, BoxURL: "http://" + address,
+		LANUploadRate: int64(cfg.Peering.LANUpload) / 8, SeedRatio: float64(cfg.Peering.SeedRatio),
+		SeedTime: time.Duration(cfg.Peering.SeedTime), Watch: cfg.Peering.Watch,
 	}
+	for _, h := range cfg.Peering.Hours {
+		hours := peering.Hours{Hours: origin.Hours{From: time.Duration(h.From), To: time.Duration(h.To)}}
+		if !h.Pause {
+			hours.UploadRate = uploadRate(h.Upload)
+		}
+		out.Hours = append(out.Hours, hours)
+	}
+	for _, f := range cfg.Peering.Feeds {
+		out.Feeds = append(out.Feeds, peering.Feed{URL: f.URL, Match: f.Match, MaxBytes: int64(f.MaxSize), Every: time.Duration(f.Every)})
+	}
+	return out
 }
 
 // peerAddress is where peers connect: where clients do, unless it is named.
