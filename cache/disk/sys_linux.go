@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -86,7 +87,8 @@ func Apart(dir string) bool {
 }
 
 // lockDir makes sure that one process has the volume open. The kernel lets go of
-// the lock when the process dies.
+// the lock when the process dies. A child that was being forked while the volume
+// was closed has the lock until it runs its own program: that is waited for.
 func lockDir(dir string) (*os.File, error) {
 	path := filepath.Join(dir, "lock")
 	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
@@ -96,9 +98,13 @@ func lockDir(dir string) (*os.File, error) {
 	if err != nil {
 		return nil, err
 	}
-	err = control(f, func(fd int) error { return unix.Flock(fd, unix.LOCK_EX|unix.LOCK_NB) })
-	if errors.Is(err, unix.EWOULDBLOCK) {
+	for range 100 {
+		err = control(f, func(fd int) error { return unix.Flock(fd, unix.LOCK_EX|unix.LOCK_NB) })
+		if !errors.Is(err, unix.EWOULDBLOCK) {
+			break
+		}
 		err = ErrInUse
+		time.Sleep(10 * time.Millisecond)
 	}
 	if err != nil {
 		f.Close()

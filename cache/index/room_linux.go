@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -12,15 +13,20 @@ import (
 // not.
 const lockIsOurs = true
 
-// lockFile takes a lock that the kernel lets go when the process dies.
+// lockFile takes a lock that the kernel lets go when the process dies, or when a
+// child that was being forked meanwhile runs its own program: that is waited for.
 func lockFile(path string) (*os.File, error) {
 	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
 		return nil, fmt.Errorf("lock index: %w", classify(err))
 	}
-	err = unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
-	if errors.Is(err, unix.EWOULDBLOCK) {
+	for range 100 {
+		err = unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+		if !errors.Is(err, unix.EWOULDBLOCK) {
+			break
+		}
 		err = ErrLocked
+		time.Sleep(10 * time.Millisecond)
 	}
 	if err != nil {
 		f.Close()
