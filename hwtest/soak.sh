@@ -17,6 +17,7 @@ swarm.sources    ./peering       TestSwarmAndMirrors
 swarm.limits     ./peering       TestUploadCaps|TestSeedRatio|TestSeedingHours|TestConnectionsStay
 swarm.hostile    ./peering       TestBadPeers|TestLyingTrackers|TestHostileTorrents|TestBadMirrors
 swarm.follow     ./peering       TestWatchedFolder|TestFeedIsFollowed
+swarm.kill       ./hwtest        TestKillInTheMiddleOfATorrent
 input.bad        ./hwtest        TestBadInput
 http.conformance ./hwtest        TestConformance
 http.cold        ./hwtest        TestColdRange

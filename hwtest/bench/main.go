@@ -35,6 +35,7 @@ func comparisons() []comparison {
 		{"http.small", hitSmall},
 		{"http.large", hitLarge},
 		{"http.idle", keepIdle},
+		{"swarm.loopback", swarmLoopback},
 	}
 }
 
