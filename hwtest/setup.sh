@@ -15,8 +15,8 @@ if [ "${1:-}" = bench ]; then
   need=([nginx]=nginx-light [squid]=squid [varnishd]=varnish [traffic_server]=trafficserver [gcc]=gcc)
 fi
 missing=()
+/usr/bin/python3 -c 'import libtorrent' 2>/dev/null || missing+=(python3-libtorrent)
 if [ "${1:-}" != bench ]; then
-  /usr/bin/python3 -c 'import libtorrent' 2>/dev/null || missing+=(python3-libtorrent)
   [ -e /usr/include/normApi.h ] || missing+=(libnorm-dev)
   [ -e /usr/lib/grub/i386-pc/boot.img ] || missing+=(grub-pc-bin)
   [ -e /usr/share/OVMF/OVMF_CODE_4M.fd ] || missing+=(ovmf)
