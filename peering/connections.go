@@ -207,6 +207,8 @@ func readMessage(pc *torrent.PeerConn, msg *pp.Message) {
 // and everything else is for debugging.
 type quiet struct{ slog.Handler }
 
+func (s *Swarm) quietLog() *slog.Logger { return slog.New(&quiet{s.log.Handler()}) }
+
 func lower(level slog.Level) slog.Level {
 	if level >= slog.LevelError {
 		return slog.LevelWarn

@@ -12,11 +12,7 @@ func (sh *share) contact(spec *Spec) {
 	if sh.made {
 		return
 	}
-	var tiers [][]string
-	for _, tr := range spec.Trackers {
-		tiers = append(tiers, []string{tr})
-	}
-	sh.t.AddTrackers(tiers)
+	sh.announceTo(spec.Trackers)
 	sh.addWebSeeds(spec.WebSeeds)
 	var peers []torrent.PeerInfo
 	for _, p := range spec.Peers {

@@ -4,9 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"net"
 	"net/netip"
+	"slices"
 	"sync"
 	"time"
 
@@ -137,6 +137,9 @@ func (n *network) Dial(ctx context.Context, addr string) (net.Conn, error) {
 
 func (n *network) dialOutside(ctx context.Context, ap netip.AddrPort) (net.Conn, error) {
 	candidates := n.swarm.looking()
+	if !slices.ContainsFunc(candidates, (*share).private) {
+		n.swarm.met.add(time.Now(), netip.AddrPortFrom(ap.Addr().Unmap(), ap.Port()))
+	}
 	select {
 	case n.halfOpen <- struct{}{}:
 		defer func() { <-n.halfOpen }()
@@ -321,15 +324,8 @@ func (s *Swarm) clientConfig(n *network) *torrent.ClientConfig {
 	c.PeriodicallyAnnounceTorrentsToDht = false
 	c.DefaultStorage = noStorage{}
 	c.Seed = true
-	c.Slogger = slog.New(&quiet{s.log.Handler()})
-	c.TrackerDialContext = s.dial
-	c.TrackerListenPacket = func(network, addr string) (net.PacketConn, error) {
-		pc, err := net.ListenPacket(network, addr)
-		if err != nil {
-			return nil, err
-		}
-		return &guardedPackets{PacketConn: pc, swarm: s}, nil
-	}
+	c.Slogger = s.quietLog()
+	c.DisableTrackers = true // the shares announce by themselves
 	c.HTTPDialContext = s.dial
 	c.HTTPProxy = nil
 	c.EstablishedConnsPerTorrent = 0 // until the budget is divided

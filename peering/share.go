@@ -31,6 +31,7 @@ type share struct {
 	ended  chan struct{} // closed when run returns
 
 	takenDown sync.Once
+	whole     chan struct{} // closed when the torrent has become complete
 	plan      plan
 	faults    *faults // of who is to blame here
 
@@ -46,6 +47,8 @@ type share struct {
 	pieces *pieces
 	state  State
 	err    error
+	// trackers are those that are announced to.
+	trackers map[string]bool
 }
 
 // join gives a torrent to the client and runs it. files are those of bind, or
@@ -69,7 +72,7 @@ func (s *Swarm) join(spec *Spec, files []*file, made bool, added time.Time) (*sh
 		return nil, fmt.Errorf("join torrent %s: another one has an infohash of it", spec.Key())
 	}
 	sh := &share{
-		swarm: s, t: t, made: made, added: added, spec: spec, ended: make(chan struct{}),
+		swarm: s, t: t, made: made, added: added, spec: spec, ended: make(chan struct{}), whole: make(chan struct{}),
 		state: StateMetadata, faults: newFaults(),
 	}
 	sh.readGiven()
@@ -281,6 +284,13 @@ func (sh *share) setFiles(l *layout, files []*file) {
 func (sh *share) setState(state State) {
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
+	select {
+	case <-sh.whole:
+	default:
+		if state == StateComplete {
+			close(sh.whole)
+		}
+	}
 	sh.state = state
 }
 

@@ -52,6 +52,7 @@ type Swarm struct {
 	hasher   *hasher
 	faults   *faults
 	follower *follower
+	met      *acquaintances
 	http     *http.Client // for mirrors
 
 	mirrored, mirrorWaste atomic.Int64 // bytes since the start
@@ -94,6 +95,7 @@ func New(cfg Config, store *cache.Store, dial Dial, log *slog.Logger) (*Swarm, e
 	s := &Swarm{
 		cfg: cfg, log: log, store: store, dial: dial,
 		book: newBook(cfg.retryAfter), faults: newFaults(),
+		met:  &acquaintances{seen: map[netip.AddrPort]time.Time{}},
 		kick: make(chan struct{}, 1), parted: make(chan *torrent.Peer, maxFaults), ready: make(chan struct{}), joined: make(chan struct{}), ended: make(chan struct{}),
 		shares: map[string]*share{},
 	}
