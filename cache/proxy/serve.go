@@ -40,6 +40,7 @@ type Server struct {
 	bringing singleflight.Group // objects of /o/ that OpenObject is asked for
 	readies  readies
 	scratch  sync.Pool // of *scratch
+	taken    *branch   // connections that were on their way elsewhere
 
 	// mu guards what follows.
 	mu      sync.Mutex
@@ -73,6 +74,7 @@ func newServer(cfg Config, log *slog.Logger, store *cache.Store, up Upstream, to
 	s.count.clients = map[netip.Addr]*ClientStats{}
 	s.readies.byTarget = map[string]*ready{}
 	s.scratch.New = func() any { return new(scratch) }
+	s.taken = newBranch(&net.TCPAddr{})
 	if cfg.AccessLog != "" {
 		s.access = &accessLog{path: cfg.AccessLog, log: log}
 	}
@@ -88,6 +90,7 @@ func newServer(cfg Config, log *slog.Logger, store *cache.Store, up Upstream, to
 func (s *Server) Run(ctx context.Context) error {
 	l, err := (&net.ListenConfig{}).Listen(ctx, "tcp", s.cfg.Listen)
 	if err != nil {
+		s.taken.close()
 		return fmt.Errorf("listen for clients: %w", err)
 	}
 	return s.Serve(ctx, l)
@@ -100,12 +103,15 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 	door := newDoor(s, l)
 	plain := s.httpServer(s)
 	plain.DisableGeneralOptionsHandler = true
-	servers := []*http.Server{plain}
-	failed := make(chan error, 3)
+	taken := s.httpServer(http.HandlerFunc(s.serveTaken))
+	taken.DisableGeneralOptionsHandler = true
+	servers := []*http.Server{plain, taken}
+	failed := make(chan error, 4)
 	s.tasks.Go(func() { s.keepPast(s.life) })
 	s.tasks.Go(func() { _ = s.digests.Run(s.life) }) // ends with life, and never fails
 	s.tasks.Go(func() { failed <- door.run() })
 	s.tasks.Go(func() { failed <- plain.Serve(door.plain) })
+	s.tasks.Go(func() { failed <- taken.Serve(s.taken) })
 	if s.cfg.Secure != nil {
 		secure := s.httpServer(http.HandlerFunc(s.serveSecure))
 		secure.TLSConfig = s.cfg.TLS
