@@ -26,6 +26,8 @@ func (c Config) Validate() error {
 	c.Admin.check(&f)
 	c.Store.check(&f)
 	c.Peering.check(&f)
+	c.Tracker.check(&f)
+	c.Steer.check(&f, c.Peering.Enabled)
 	c.Multicast.check(&f)
 	oneOf(&f, "log.level", c.Log.Level, "debug", "info", "warn", "error")
 	oneOf(&f, "log.format", c.Log.Format, "text", "json")

@@ -27,6 +27,8 @@ type Config struct {
 	Admin     Admin     `toml:"admin"`
 	Store     Store     `toml:"store"`
 	Peering   Peering   `toml:"peering"`
+	Tracker   Tracker   `toml:"tracker"`
+	Steer     Steer     `toml:"steer"`
 	Multicast Multicast `toml:"multicast"`
 	Log       Log       `toml:"log"`
 }
@@ -170,6 +172,8 @@ func Default() Config {
 		Admin:   Admin{Listen: "127.0.0.1:8080", Names: []string{}, Session: Duration(12 * time.Hour)},
 		Store:   Store{Dir: "./var", MaxBytes: 50e9, Volumes: []string{}, RAM: 32 << 20, ScrubPeriod: Period(14 * day), Quotas: []Quota{}},
 		Peering: Peering{Enabled: true, MaxConnections: 20, Upload: 20e6, SeedRatio: 2, SeedTime: Period(14 * day), Hours: []UploadHours{}, Feeds: []Feed{}, LAN: []netip.Prefix{}},
+		Tracker: Tracker{Listen: []string{}, Allow: []string{}},
+		Steer:   Steer{Mode: "polite", Interfaces: []string{}},
 		Multicast: Multicast{
 			Interfaces: []string{}, Mode: "ssm", Port: 6003, TTL: 1, Rate: 100e6, MinSize: 1 << 20, MinAgents: 2,
 		},

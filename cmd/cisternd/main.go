@@ -177,6 +177,12 @@ func (c *runCommand) Run(ctx context.Context) error {
 	}
 	store.SetRepairer(ways)
 
+	// Torrent clients of the LAN, led to the swarm.
+	lan, err := newNeighbours(cfg, address, swarm, server, log)
+	if err != nil {
+		return err
+	}
+
 	panel, err := admin.New(adminConfig(cfg), log, admin.Parts{
 		Objects: store, Fetcher: fetcher{server}, Swarms: swarmsOf(swarm), Casts: casts{caster, int64(cfg.Multicast.Rate)},
 		Agents: agents{roster, key}, Requests: server, Uplink: uplinkOf(uplink, cfg.Origin.Offline),
@@ -185,6 +191,7 @@ func (c *runCommand) Run(ctx context.Context) error {
 			"origin": func() any { return mirrors.Stats() }, "multicast": func() any { return caster.Stats() },
 			"desk": func() any { return desk.Stats() }, "peering": func() any { return statsOf(swarm) },
 			"uplink": func() any { return uplink.Stats() },
+			"tracker": func() any { st, _ := lan.stats(); return st }, "steer": func() any { _, st := lan.stats(); return st },
 		},
 	})
 	if err != nil {
@@ -198,6 +205,7 @@ func (c *runCommand) Run(ctx context.Context) error {
 	g.Go(func() error { return server.Run(ctx) })
 	g.Go(func() error { return panel.Run(ctx) })
 	g.Go(func() error { return caster.Run(ctx) })
+	g.Go(func() error { return lan.Run(ctx) })
 	if swarm != nil {
 		g.Go(func() error { return swarm.Run(ctx) })
 	}
