@@ -10,6 +10,7 @@ declare -A need=(
   [node]=nodejs [npm]=npm [g++]=g++ [uftp]=uftp [udp-sender]=udpcast [tshark]=tshark
   [nginx]=nginx-light [xz]=xz-utils [mke2fs]=e2fsprogs [fsck.fat]=dosfstools [mtype]=mtools [sgdisk]=gdisk
   [grub-mkimage]=grub-common [cpio]=cpio [qemu-system-x86_64]=qemu-system-x86
+  [qbittorrent-nox]=qbittorrent-nox [rtorrent]=rtorrent [transmission-daemon]=transmission-daemon
 )
 if [ "${1:-}" = bench ]; then
   need=([nginx]=nginx-light [squid]=squid [varnishd]=varnish [traffic_server]=trafficserver [gcc]=gcc)

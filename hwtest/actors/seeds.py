@@ -2,7 +2,7 @@
 
 Arguments: a JSON object with dir, torrents, addrs, port, rate (bytes a second
 of each session) and control (host:port). GET / on control answers with the
-piece bytes that all sessions have sent.
+piece bytes that all sessions have sent, GET /INFOHASH with those of one torrent.
 """
 
 import http.server
@@ -38,7 +38,8 @@ def main():
 
     class Control(http.server.BaseHTTPRequestHandler):
         def do_GET(self):
-            sent = sum(t.status().total_payload_upload for s in sessions for t in s.get_torrents())
+            of = [t for s in sessions for t in s.get_torrents() if self.path in ("/", "/%s" % t.info_hash())]
+            sent = sum(t.status().total_payload_upload for t in of)
             body = b"%d" % sent
             self.send_response(200)
             self.send_header("Content-Length", str(len(body)))

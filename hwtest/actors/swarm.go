@@ -5,7 +5,10 @@ import (
 	"context"
 	_ "embed"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"io"
+	"net"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -94,8 +97,15 @@ func escape(p []byte) string {
 }
 
 // Uploaded is how many piece bytes all seeds have sent.
-func (s *Seeds) Uploaded(ctx context.Context) (int64, error) {
-	body, err := get(ctx, s.host.HTTPClient(), "http://"+seedControl)
+func (s *Seeds) Uploaded(ctx context.Context) (int64, error) { return s.uploaded(ctx, "/") }
+
+// UploadedOf is how many piece bytes of one torrent (v1) all seeds have sent.
+func (s *Seeds) UploadedOf(ctx context.Context, infohash [20]byte) (int64, error) {
+	return s.uploaded(ctx, fmt.Sprintf("/%x", infohash))
+}
+
+func (s *Seeds) uploaded(ctx context.Context, path string) (int64, error) {
+	body, err := get(ctx, s.host.HTTPClient(), "http://"+seedControl+path)
 	if err != nil {
 		return 0, fmt.Errorf("ask the seeds: %w", err)
 	}
@@ -132,4 +142,30 @@ func Leech(ctx context.Context, host *lab.Host, torrent, dir string) error {
 	}
 	_, err = host.Run(ctx, "/usr/bin/python3", "-c", leechProgram, string(arg))
 	return err
+}
+
+// AnnounceDead tells the tracker at addr (host:port) of a peer at each address of
+// a host, that nobody will find there.
+func AnnounceDead(ctx context.Context, host *lab.Host, tracker string, infohashes ...[20]byte) error {
+	for i, from := range host.Addrs() {
+		for _, infohash := range infohashes {
+			var conn net.Conn
+			err := host.Do(func() (err error) {
+				d := net.Dialer{LocalAddr: &net.TCPAddr{IP: from.AsSlice()}}
+				conn, err = d.DialContext(ctx, "tcp", tracker)
+				return err
+			})
+			if err != nil {
+				return fmt.Errorf("announce dead peer: %w", err)
+			}
+			_, err = fmt.Fprintf(conn, "GET /announce?info_hash=%s&peer_id=-DE0000-%012d&port=6881&uploaded=0&downloaded=0&left=0&compact=1&event=started HTTP/1.0\r\n\r\n", escape(infohash[:]), i)
+			if err == nil {
+				_, err = io.ReadAll(conn)
+			}
+			if err = errors.Join(err, conn.Close()); err != nil {
+				return fmt.Errorf("announce dead peer: %w", err)
+			}
+		}
+	}
+	return nil
 }

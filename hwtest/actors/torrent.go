@@ -92,8 +92,11 @@ func writeTorrent(path string, metainfo dict) (TorrentFile, error) {
 	return TorrentFile{Path: path, Infohash: sha1.Sum(bencode(nil, metainfo["info"]))}, nil
 }
 
-// dict is a bencoded dictionary of byte strings, int64 and dict.
+// dict is a bencoded dictionary of byte strings, int64, list and dict.
 type dict map[string]any
+
+// list is a bencoded list of the same.
+type list []any
 
 // bencode appends a value (BEP 3): keys in order.
 func bencode(dst []byte, v any) []byte {
@@ -102,6 +105,12 @@ func bencode(dst []byte, v any) []byte {
 		return fmt.Appendf(dst, "i%de", v)
 	case []byte:
 		return append(fmt.Appendf(dst, "%d:", len(v)), v...)
+	case list:
+		dst = append(dst, 'l')
+		for _, item := range v {
+			dst = bencode(dst, item)
+		}
+		return append(dst, 'e')
 	case dict:
 		dst = append(dst, 'd')
 		for _, key := range slices.Sorted(maps.Keys(v)) {
