@@ -137,7 +137,7 @@ func (r *release) startDHT(t *testing.T, nodes []*lab.Host, addrs []netip.AddrPo
 	for _, a := range lab.Addrs("198.51.100.101/24", seeds) {
 		peers = append(peers, netip.AddrPortFrom(netip.MustParsePrefix(a).Addr(), peerPort))
 	}
-	r.dht = &actors.DHT{Peers: map[[20]byte][]netip.AddrPort{r.torrent.V1.Infohash: peers, r.other.V1.Infohash: peers}}
+	r.dht = &actors.DHT{Delay: 150 * time.Millisecond, Peers: map[[20]byte][]netip.AddrPort{r.torrent.V1.Infohash: peers, r.other.V1.Infohash: peers}}
 	var conns []net.PacketConn
 	for i, h := range nodes {
 		c, err := h.ListenPacket("udp", addrs[i].String())
@@ -250,7 +250,7 @@ func (r *release) play(t *testing.T, kinds []string, name string, warm bool, sta
 	for i, h := range r.clients {
 		torrent, kind := r.torrent.V1.Path, kinds[i%len(kinds)]
 		if i == len(r.clients)-1 {
-			if torrent = r.other.V1.Path; warm {
+			if torrent, kind = r.other.V1.Path, "qbittorrent"; warm {
 				break
 			}
 		}

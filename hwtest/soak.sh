@@ -13,6 +13,17 @@ run.origin       ./hwtest        TestSecondAnswerDoesNotTouchTheOrigin
 apt.install      ./hwtest        TestAptInstallsThroughTheBox
 fill.kill        ./hwtest        TestKillInTheMiddleOfAFill
 torrent.clients  ./hwtest        TestTorrentClientsDrinkFromTheBox
+swarm.untouched  ./hwtest        TestUntouched
+swarm.enforce    ./hwtest        TestUnmodifiedClients/enforce/mixed
+swarm.intercept  ./hwtest        TestUnmodifiedClients/intercept/mixed
+swarm.e.aria2    ./hwtest        TestUnmodifiedClients/enforce/aria2
+swarm.e.qbit     ./hwtest        TestUnmodifiedClients/enforce/qbittorrent
+swarm.e.transm   ./hwtest        TestUnmodifiedClients/enforce/transmission
+swarm.e.rtorrent ./hwtest        TestUnmodifiedClients/enforce/rtorrent
+swarm.i.aria2    ./hwtest        TestUnmodifiedClients/intercept/aria2
+swarm.i.qbit     ./hwtest        TestUnmodifiedClients/intercept/qbittorrent
+swarm.i.transm   ./hwtest        TestUnmodifiedClients/intercept/transmission
+swarm.i.rtorrent ./hwtest        TestUnmodifiedClients/intercept/rtorrent
 swarm.sources    ./peering       TestSwarmAndMirrors
 swarm.limits     ./peering       TestUploadCaps|TestSeedRatio|TestSeedingHours|TestConnectionsStay
 swarm.hostile    ./peering       TestBadPeers|TestLyingTrackers|TestHostileTorrents|TestBadMirrors

@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"sync"
 	"sync/atomic"
+	"time"
 )
 
 // DHTNames are the hosts, with their ports, from which clients join the DHT
@@ -21,6 +22,9 @@ var DHTNames = map[string]uint16{"dht.libtorrent.org": 25401, "router.bittorrent
 type DHT struct {
 	// Peers of each torrent.
 	Peers map[[20]byte][]netip.AddrPort
+	// Delay is how long an answer takes: the round trip to a node somewhere in the
+	// world.
+	Delay time.Duration
 
 	done  sync.WaitGroup
 	nodes []*dhtNode
@@ -47,7 +51,10 @@ func (d *DHT) Start(conns []net.PacketConn, addrs []netip.AddrPort) {
 					return
 				}
 				if answer := d.answer(n, buf[:size]); answer != nil {
-					_, _ = n.conn.WriteTo(answer, from)
+					d.done.Go(func() {
+						time.Sleep(d.Delay)
+						_, _ = n.conn.WriteTo(answer, from)
+					})
 				}
 			}
 		})
