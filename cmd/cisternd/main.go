@@ -190,7 +190,7 @@ func (c *runCommand) Run(ctx context.Context) error {
 			"store": func() any { return store.Stats() }, "proxy": func() any { return server.Stats() },
 			"origin": func() any { return mirrors.Stats() }, "multicast": func() any { return caster.Stats() },
 			"desk": func() any { return desk.Stats() }, "peering": func() any { return statsOf(swarm) },
-			"uplink": func() any { return uplink.Stats() },
+			"uplink":  func() any { return uplink.Stats() },
 			"tracker": func() any { st, _ := lan.stats(); return st }, "steer": func() any { _, st := lan.stats(); return st },
 		},
 	})
