@@ -11,9 +11,7 @@ import (
 	"time"
 )
 
-var (
-	one, two = netip.MustParseAddr("10.0.0.1"), netip.MustParseAddr("fd00::2")
-)
+var one, two = netip.MustParseAddr("10.0.0.1"), netip.MustParseAddr("fd00::2")
 
 // TestWards tells who is kept from peers outside as time goes by.
 func TestWards(t *testing.T) {
