@@ -181,11 +181,11 @@ level = "debug"
 // flows gathers tracked connections with peers of the swarm, each once.
 type flows struct {
 	before, clients, box map[[2]netip.AddrPort]bool
-	established, peak    int // of the box, at one look
+	other                netip.Addr // of the client with the other torrent
 }
 
-// look is called for each connection at each sample; the sentinel between two
-// samples is the first one's return.
+// look is called for each connection at each sample, and counts those that the
+// box has.
 func (f *flows) look(e lab.Flow) bool {
 	swarm := netip.MustParsePrefix(swarmNet)
 	if e.Protocol != unix.IPPROTO_TCP && e.Protocol != unix.IPPROTO_UDP || !swarm.Contains(e.Dst.Addr()) || e.Dst.Port() != peerPort {
@@ -193,7 +193,7 @@ func (f *flows) look(e lab.Flow) bool {
 	}
 	key := [2]netip.AddrPort{e.Src, e.Dst}
 	switch {
-	case f.before[key] || e.Dst.Addr().As4()[3] < 20: // nodes of the DHT
+	case f.before[key] || e.Src.Addr() == f.other || e.Dst.Addr().As4()[3] < 20: // nodes of the DHT
 		return false
 	case netip.MustParsePrefix(lanNet).Contains(e.Src.Addr()):
 		f.clients[key] = true
@@ -220,6 +220,7 @@ func (r *release) play(t *testing.T, kinds []string, name string, warm bool, sta
 	ctx, cancel := context.WithTimeout(t.Context(), clientsMayTake())
 	defer cancel()
 	f := &flows{before: map[[2]netip.AddrPort]bool{}, clients: map[[2]netip.AddrPort]bool{}, box: map[[2]netip.AddrPort]bool{}}
+	f.other = r.clients[len(r.clients)-1].Addr()
 	had, err := r.router.Flows()
 	if err != nil {
 		t.Fatal(err)
