@@ -26,6 +26,8 @@ type Parts struct {
 	Swarms  Swarms
 	Casts   Casts
 	Agents  Agents
+	// System is the appliance under the box; nil where there is none.
+	System System
 	// Requests tell of the past.
 	Requests Requests
 	// Uplink says whether the outside can be reached.

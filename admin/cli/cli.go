@@ -62,6 +62,7 @@ type grammar struct {
 	Explain  explainCmd  `cmd:"" help:"Say what the box would do with a URL or does with an object, and why."`
 	Snippets snippetsCmd `cmd:"" help:"Print DHCP option 252 lines for dnsmasq, Kea, ISC and OpenWrt."`
 	Agents   agentsCmd   `cmd:"" help:"List the enrolled agents, or revoke one."`
+	Update   updateCmd   `cmd:"" help:"Update an appliance, or tell what became of the last update."`
 	Norm     normCmd     `cmd:"" help:"Send and receive files by reliable multicast (RFC 5740), without a box."`
 }
 
