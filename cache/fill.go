@@ -60,6 +60,8 @@ type Fill struct {
 	flushed   chan struct{}  // closed and made anew at the end of each flush
 	claims    content.Ranges // of all Sources together
 	waiters   []*waiter
+	woken     time.Time          // when all that could be were woken last
+	waker     *time.Timer        // wakes those who were put off; nil: nobody was
 	views     map[*view]struct{} // where readers are
 	trails    []trail            // where readers were that have left
 	stirred   chan struct{}      // closed and made anew when a reader of a fill on demand moves
@@ -316,6 +318,9 @@ func (f *Fill) end(err error) {
 		close(w.ready)
 	}
 	f.waiters = nil
+	if f.waker != nil {
+		f.waker.Stop()
+	}
 	if f.idle != nil {
 		f.idle.Stop()
 	}

@@ -3,7 +3,6 @@ package cache
 import (
 	"errors"
 	"fmt"
-	"slices"
 
 	"github.com/cistern-edge/cistern/cache/content"
 )
@@ -370,16 +369,4 @@ func (f *Fill) throttle(off int64) {
 			return
 		}
 	}
-}
-
-// wake lets go of the waiters whose byte is readable or beyond the end; f.mu is
-// held.
-func (f *Fill) wake() {
-	f.waiters = slices.DeleteFunc(f.waiters, func(w *waiter) bool {
-		if f.readable.From(w.off) == w.off && w.off < blockEnd(f.size) {
-			return false
-		}
-		close(w.ready)
-		return true
-	})
 }

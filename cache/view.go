@@ -12,6 +12,7 @@ import (
 type view struct {
 	pos   int64
 	ahead int64 // how far beyond pos bytes are wanted before others
+	fed   bool  // it was told of a byte before
 	end   int64 // where what it said it will read ends, ahead being beyond that; 0: it has not said
 }
 
@@ -35,6 +36,7 @@ func (f *Fill) wait(ctx context.Context, v *view, off int64) (int64, error) {
 			f.followed()
 		}
 		end := f.believable(off)
+		v.fed = v.fed || end > off
 		size, ended, err := f.size, f.isDone(), f.err
 		var w *waiter
 		if end == off && !ended && off < blockEnd(size) {
