@@ -61,6 +61,7 @@ norm.time        ./hwtest        TestNormTime
 norm.scale       ./hwtest        TestNormScale
 norm.cpu         ./hwtest        TestNormCPU
 norm.fuzz        ./multicast/norm fuzz
+image            ./hwtest        ^TestImage$
 "
 
 story() { # name of the part, package, pattern
