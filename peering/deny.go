@@ -16,12 +16,9 @@ func (s *Swarm) denied(spec *Spec) error {
 }
 
 // takeDown leaves a torrent that was taken down by one of its infohashes. The
-// other stands for the same files, so it is taken down with it.
+// other stands for the same files, so it is taken down with it, and first: nobody
+// may join by it meanwhile.
 func (s *Swarm) takeDown(sh *share, denied error) {
-	s.log.Info("left a torrent that was taken down", "title", sh.title(), "torrent", sh.key(), "err", denied)
-	if err := s.remove(sh); err != nil {
-		s.log.Warn("failed to forget a torrent that was taken down", "torrent", sh.key(), "err", err)
-	}
 	keys := sh.specNow().keys()
 	known := s.store.Denials()
 	for _, n := range known {
@@ -36,5 +33,9 @@ func (s *Swarm) takeDown(sh *share, denied error) {
 				s.log.Error("failed to take a torrent down by its other infohash", "torrent", key, "err", err)
 			}
 		}
+	}
+	s.log.Info("left a torrent that was taken down", "title", sh.title(), "torrent", sh.key(), "err", denied)
+	if err := s.remove(sh); err != nil {
+		s.log.Warn("failed to forget a torrent that was taken down", "torrent", sh.key(), "err", err)
 	}
 }
