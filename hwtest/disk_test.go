@@ -23,8 +23,9 @@ import (
 // diskConfig is for boxes on a disk of 200 MB.
 const diskConfig = "[peering]\nenabled = false\n[store]\nmin_free = \"0\"\n"
 
-// smallDisk is an ext4 file system of 200 MB in a file.
-type smallDisk struct{ image, dir string }
+// smallDisk is an ext4 file system of 200 MB in a file, behind a loop device that
+// stays: fsck upon the file itself would not see what the device has in memory.
+type smallDisk struct{ device, dir string }
 
 // newDisk makes a disk and mounts it until the test ends; to be called before
 // what uses it is made, so that this has gone by then.
@@ -32,12 +33,22 @@ func newDisk(t *testing.T) *smallDisk {
 	t.Helper()
 	lab.Require(t, lab.Root)
 	base := t.TempDir()
-	d := &smallDisk{image: filepath.Join(base, "disk.img"), dir: filepath.Join(base, "mnt")}
-	write(t, d.image, nil)
-	if err := errors.Join(os.Mkdir(d.dir, 0o700), os.Truncate(d.image, 200<<20)); err != nil {
+	image, dir := filepath.Join(base, "disk.img"), filepath.Join(base, "mnt")
+	write(t, image, nil)
+	if err := errors.Join(os.Mkdir(dir, 0o700), os.Truncate(image, 200<<20)); err != nil {
 		t.Fatal(err)
 	}
-	run(t, ".", nil, "mkfs.ext4", "-q", "-F", "-m", "0", d.image)
+	device, err := exec.Command("losetup", "--find", "--show", image).Output()
+	if err != nil {
+		t.Fatalf("losetup: %v", err)
+	}
+	d := &smallDisk{strings.TrimSpace(string(device)), dir}
+	t.Cleanup(func() {
+		if out, err := exec.Command("losetup", "--detach", d.device).CombinedOutput(); err != nil {
+			t.Errorf("losetup: %v: %s", err, out)
+		}
+	})
+	run(t, ".", nil, "mkfs.ext4", "-q", "-m", "0", d.device)
 	d.mount(t)
 	t.Cleanup(func() {
 		if err := unix.Unmount(d.dir, 0); err != nil && !errors.Is(err, unix.EINVAL) {
@@ -49,7 +60,7 @@ func newDisk(t *testing.T) *smallDisk {
 
 func (d *smallDisk) mount(t *testing.T) {
 	t.Helper()
-	run(t, ".", nil, "mount", "-o", "loop,errors=remount-ro", d.image, d.dir)
+	run(t, ".", nil, "mount", "-o", "errors=remount-ro", d.device, d.dir)
 }
 
 // free is the bytes that are free.
@@ -97,27 +108,10 @@ func (d *smallDisk) hog(ctx context.Context, atOnce bool) error {
 	return nil
 }
 
-// synced makes a file durable.
-func synced(t *testing.T, path string) {
-	t.Helper()
-	f, err := os.Open(path)
-	if err == nil {
-		err = errors.Join(f.Sync(), f.Close())
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-}
-
 // breakIt has the kernel find an error on the disk, and turn it read-only.
 func (d *smallDisk) breakIt(t *testing.T) {
 	t.Helper()
-	out, err := exec.Command("findmnt", "-n", "-o", "SOURCE", d.dir).Output()
-	if err != nil {
-		t.Fatal(err)
-	}
-	loop := filepath.Base(strings.TrimSpace(string(out)))
-	write(t, "/sys/fs/ext4/"+loop+"/trigger_fs_error", []byte("1"))
+	write(t, filepath.Join("/sys/fs/ext4", filepath.Base(d.device), "trigger_fs_error"), []byte("1"))
 }
 
 // TestDiskFull: a disk of 200 MB fills up, by the box's own objects and by a
@@ -192,7 +186,6 @@ func TestDiskReadOnly(t *testing.T) {
 			t.Fatal(err)
 		}
 		c.use(box)
-		synced(t, filepath.Join(d.dir, "box", "box.toml")) // or it may be gone with what the disk forgets
 		if slowest = max(slowest, c.keeps(t)); round == 0 {
 			c.pin(t, 4, 2_000_000)
 		}
@@ -282,7 +275,12 @@ func (d *smallDisk) repair(t *testing.T) {
 	if err := unix.Unmount(d.dir, 0); err != nil {
 		t.Fatalf("unmount: %v", err)
 	}
-	if out, err := exec.Command("fsck.ext4", "-fy", d.image).CombinedOutput(); err != nil {
+	// Mount namespaces of processes that have just ended may hold it a little longer.
+	waitFor(t, "the disk to be free", func() bool {
+		fd, err := unix.Open(d.device, unix.O_RDWR|unix.O_EXCL|unix.O_CLOEXEC, 0)
+		return err == nil && unix.Close(fd) == nil
+	})
+	if out, err := exec.Command("fsck.ext4", "-fy", d.device).CombinedOutput(); err != nil {
 		t.Logf("fsck: %v: %s", err, out) // it says by its status that it repaired something
 	}
 	d.mount(t)

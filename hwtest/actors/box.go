@@ -37,7 +37,7 @@ func StartBox(ctx context.Context, host *lab.Host, bin, data, config string) (*B
 	if err := os.MkdirAll(data, 0o700); err != nil {
 		return nil, fmt.Errorf("start box: %w", err)
 	}
-	file := filepath.Join(data, "box.toml")
+	file := host.File("box.toml")
 	config += fmt.Sprintf("\n[admin]\nlisten = \"127.0.0.1:%s\"\n", AdminPort)
 	if err := os.WriteFile(file, []byte(config), 0o600); err != nil {
 		return nil, fmt.Errorf("start box: %w", err)

@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"path/filepath"
 	"sync"
 	"time"
 
@@ -55,6 +56,10 @@ func (l *Lab) addHost(name string, routes bool) *Host {
 
 // Name is the name given to Lab.Host.
 func (h *Host) Name() string { return h.name }
+
+// File is a path for a file of the host's, outside of what a story does to its
+// disks. It goes with the lab.
+func (h *Host) File(base string) string { return filepath.Join(h.lab.dir, h.name+"-"+base) }
 
 // Addrs lists the addresses of h in the order they were given.
 func (h *Host) Addrs() []netip.Addr {
