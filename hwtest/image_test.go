@@ -1,3 +1,5 @@
+//go:build soak
+
 package hwtest
 
 import (
@@ -30,11 +32,9 @@ type machine struct {
 
 // TestImage starts the appliance in an emulator, updates it, and has it fall
 // back from an update whose init panics. Half an hour on a busy machine and
-// 40 MiB from the Debian archive: at full size only.
+// 40 MiB from the Debian archive: at full size only, so it is built
+// for make soak alone.
 func TestImage(t *testing.T) {
-	if !soak() {
-		t.Skip("at full size only: make soak ONLY=image")
-	}
 	dir := t.TempDir()
 	dead := filepath.Join(dir, "dead")
 	if err := os.WriteFile(filepath.Join(dir, "dead.go"), []byte("package main\n\nfunc main() { panic(\"a broken system\") }\n"), 0o600); err != nil {

@@ -13,6 +13,7 @@ if [ -n "$unformatted" ]; then
   fail=1
 fi
 go vet ./... || fail=1
+go vet -tags soak ./hwtest || fail=1
 go tool staticcheck ./... || fail=1
 dead=$(go tool deadcode -test ./...)
 if [ -n "$dead" ]; then

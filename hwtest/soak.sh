@@ -66,7 +66,7 @@ image            ./hwtest        ^TestImage$
 
 story() { # name of the part, package, pattern
   local out
-  out=$(go test -count=1 -timeout 9m -v "$2" -run "$3" 2>&1) || { fail=1; echo "$out" | grep -E '^\s*(---|.*_test.go)'; }
+  out=$(go test -tags soak -count=1 -timeout 9m -v "$2" -run "$3" 2>&1) || { fail=1; echo "$out" | grep -E '^\s*(---|.*_test.go)'; }
   echo "$out" | sed -n 's/.*figure: //p'
   echo "$out" | grep -qE '^ok' && echo "$1: ok" || echo "$1: short"
 }

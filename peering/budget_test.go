@@ -52,15 +52,7 @@ func TestSecondTorrentGetsItsPart(t *testing.T) {
 		cfg := peerConfig(fmt.Sprintf("127.0.2.%d", i+1), t.TempDir())
 		cfg.DefaultStorage = memory(slow["slow.img"])
 		cfg.UploadRateLimiter = rate.NewLimiter(32<<10, 32<<10)
-		c, err := torrent.NewClient(cfg)
-		if err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(func() { c.Close() })
-		if _, err := c.AddTorrent(mi); err != nil {
-			t.Fatal(err)
-		}
-		seeds = append(seeds, c)
+		seeds = append(seeds, client(t, cfg, mi))
 	}
 	first := b.add(text, seeds...)
 	until(t, "the first has taken all", func() bool { return b.torrent(first.InfoHash).Outside == 4 })
@@ -79,15 +71,7 @@ func seedFrom(t *testing.T, host string, data []byte, mi *metainfo.MetaInfo) *to
 	t.Helper()
 	cfg := peerConfig(host, t.TempDir())
 	cfg.DefaultStorage = memory(data)
-	c, err := torrent.NewClient(cfg)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { c.Close() })
-	if _, err := c.AddTorrent(mi); err != nil {
-		t.Fatal(err)
-	}
-	return c
+	return client(t, cfg, mi)
 }
 
 func TestLANPeersAreNotCounted(t *testing.T) {

@@ -165,15 +165,7 @@ func lying(t *testing.T, host string, mi *metainfo.MetaInfo) *torrent.Client {
 	t.Helper()
 	cfg := peerConfig(host, t.TempDir())
 	cfg.DefaultStorage = lies{}
-	c, err := torrent.NewClient(cfg)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { c.Close() })
-	if _, err := c.AddTorrent(mi); err != nil {
-		t.Fatal(err)
-	}
-	return c
+	return client(t, cfg, mi)
 }
 
 // memory is the storage of a seed whose only file is in memory.
@@ -320,4 +312,18 @@ func TestTorrentWithoutRoomChangesNothing(t *testing.T) {
 	if st := b.swarm.Stats(); len(st.Torrents) != 0 {
 		t.Errorf("torrents: %+v", st.Torrents)
 	}
+}
+
+// client is a foreign client that has one torrent, until the test ends.
+func client(t *testing.T, cfg *torrent.ClientConfig, mi *metainfo.MetaInfo) *torrent.Client {
+	t.Helper()
+	c, err := torrent.NewClient(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { c.Close() })
+	if _, err := c.AddTorrent(mi); err != nil {
+		t.Fatal(err)
+	}
+	return c
 }

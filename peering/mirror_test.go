@@ -72,15 +72,7 @@ func slowSeeds(t *testing.T, count, limit int, data []byte, mi *metainfo.MetaInf
 		cfg := peerConfig(fmt.Sprintf("127.0.9.%d", i+1), t.TempDir())
 		cfg.DefaultStorage = memory(data)
 		cfg.UploadRateLimiter = rate.NewLimiter(rate.Limit(limit/count), 128<<10)
-		c, err := torrent.NewClient(cfg)
-		if err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(func() { c.Close() })
-		if _, err := c.AddTorrent(mi); err != nil {
-			t.Fatal(err)
-		}
-		all = append(all, c)
+		all = append(all, client(t, cfg, mi))
 	}
 	return all
 }

@@ -80,7 +80,7 @@ func FuzzUnpack(f *testing.F) {
 	f.Add(deb(f, map[string][]byte{"a": []byte("A")}))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		if bytes.Contains(data, []byte("data.tar.xz")) {
-			t.Skip("another program's")
+			return // that is xz, another program
 		}
 		_ = dataMember(t.Context(), bytes.NewReader(data), func(r io.Reader) error {
 			_, err := untar(io.LimitReader(r, 1<<20), func(string) bool { return true })
