@@ -139,7 +139,7 @@ func askUDP(t *testing.T, client *lab.Host, tracker string, infohash [20]byte, o
 		n := 0
 		for tries := 0; n == 0 && tries < 5; tries++ {
 			_, _ = c.Write(q)
-			_ = c.SetReadDeadline(time.Now().Add(time.Second))
+			_ = c.SetReadDeadline(time.Now().Add(3 * time.Second))
 			n, _ = c.Read(answer)
 		}
 		both = append(both, answer[:n]...)
@@ -270,6 +270,14 @@ web = true
 		}
 	}
 	figure(t, "untouched: announces of no concern that went another way", float64(2*9-same), 0, "announces")
+	const many = 200
+	for addr, o := range trackers {
+		for range many {
+			askUDP(t, client, net.JoinHostPort(addr, "6969"), allowed, "\x02\x0a/0123/ann?")
+		}
+		again := strings.Count(o.since(), "udp 1") - many
+		figure(t, "untouched: announces sent on whose answer was lost, "+addr, float64(again), many/100, "announces")
+	}
 
 	// Out of the way: hung, and killed.
 	direct := func() bool {

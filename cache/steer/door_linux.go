@@ -151,23 +151,22 @@ func sockaddr(b []byte) (ap netip.AddrPort, ok bool) {
 }
 
 // send sends a datagram in somebody else's name. Those with the mark are not
-// tracked.
+// tracked. The socket is not connected: the kernel would give the answer, if it
+// comes before the socket is closed, to the socket (early demultiplexing) and
+// then not forward it to whom it is meant for.
 func send(from, to netip.AddrPort, b []byte, mark uint32) error {
-	d := net.Dialer{
-		LocalAddr: net.UDPAddrFromAddrPort(from), Timeout: time.Second,
-		Control: control(func(fd int, is4 bool) error {
-			errs := []error{setTransparent(fd, is4), unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEADDR, 1)}
-			if mark != 0 {
-				errs = append(errs, unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_MARK, int(mark)))
-			}
-			return errors.Join(errs...)
-		}),
-	}
-	c, err := d.Dial(udp(from), to.String())
+	lc := net.ListenConfig{Control: control(func(fd int, is4 bool) error {
+		errs := []error{setTransparent(fd, is4), unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEADDR, 1)}
+		if mark != 0 {
+			errs = append(errs, unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_MARK, int(mark)))
+		}
+		return errors.Join(errs...)
+	})}
+	c, err := lc.ListenPacket(context.Background(), udp(from), from.String())
 	if err != nil {
 		return fmt.Errorf("send in the name of %v: %w", from, err)
 	}
-	_, err = c.Write(b)
+	_, err = c.(*net.UDPConn).WriteToUDPAddrPort(b, to)
 	return errors.Join(err, c.Close())
 }
 
