@@ -189,9 +189,12 @@ func TestHerd(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	path := func(number int) string { return fmt.Sprintf("/%d/%d", number, size) }
+	come := func(number int, address, host string) (time.Duration, [2][]time.Duration) {
+		defer origin.prepared.Clear()
+		return herd(t, s, clients, fmt.Sprintf("%s/%d/%d", address, number, size), host, origin.prepare(uint64(number), size))
+	}
 	ours := func(number int) (time.Duration, [2][]time.Duration) {
-		return herd(t, s, clients, box.URL()+"/get/http/"+s.origin.Addr().String()+path(number), "", contentOf(uint64(number), size))
+		return come(number, box.URL()+"/get/http/"+s.origin.Addr().String(), "")
 	}
 	last, halves := ours(1)
 	figure(t, "herd: copies from the origin", float64(origin.bytes.Load())/float64(size), 1, "copies")
@@ -211,8 +214,7 @@ func TestHerd(t *testing.T) {
 		all[0] = append(all[0], took)
 		spent[0] = append(spent[0], spentBy(t, box.Process.Pid())-before)
 		before = spentBy(t, peer)
-		number := 20 + round
-		took, _ = herd(t, s, clients, address+path(number), s.origin.Addr().String(), contentOf(uint64(number), size))
+		took, _ = come(20+round, address, s.origin.Addr().String())
 		all[1] = append(all[1], took)
 		spent[1] = append(spent[1], spentBy(t, peer)-before)
 		t.Logf("last done: %.2f s, with Varnish %.2f s; CPU %.2f s, Varnish %.2f s",
@@ -325,16 +327,16 @@ func TestManyColdObjects(t *testing.T) {
 	if v := ask(ctx, s.clients[0], address(warm), "", hot); v.err != nil {
 		t.Fatal(v.err)
 	}
-	var mu sync.Mutex
-	var hits, misses []time.Duration
-	var all, asking sync.WaitGroup
-	over := make(chan struct{})
 	bodies := make([][]byte, objects)
 	for i := range bodies {
 		bodies[i] = contentOf(uint64(i+1), size)
 	}
+	hits := hitting(t, s, address(warm), size)
+	var mu sync.Mutex
+	var misses []time.Duration
+	var all sync.WaitGroup
 	for i := range clients {
-		asking.Go(func() {
+		all.Go(func() {
 			v := ask(ctx, s.clients[i%len(s.clients)], address(i%objects+1), "", bodies[i%objects])
 			mu.Lock()
 			defer mu.Unlock()
@@ -344,29 +346,51 @@ func TestManyColdObjects(t *testing.T) {
 			misses = append(misses, v.done)
 		})
 	}
-	for i := range 8 {
-		all.Go(func() {
-			for {
-				select {
-				case <-over:
-					return
-				case <-time.After(20 * time.Millisecond):
-				}
-				v := ask(ctx, s.clients[i%len(s.clients)], address(warm), "", hot)
-				mu.Lock()
-				hits = append(hits, v.first)
-				mu.Unlock()
-				if v.err != nil {
-					t.Error(v.err)
-				}
-			}
-		})
-	}
-	asking.Wait()
-	close(over)
 	all.Wait()
+	waits := hits()
 	figure(t, "crowd: requests at the origin at once", float64(origin.most.Load()), limit, "requests")
 	figure(t, "crowd: copies from the origin", float64(origin.asked.Load()-1)/float64(objects), 1, "copies")
-	timing(t, fmt.Sprintf("crowd: time to first byte of %d hits meanwhile, p99", len(hits)), percentile(hits, 99), 0.2, "s")
+	timing(t, fmt.Sprintf("crowd: time to first byte of %d hits meanwhile, p99", len(waits)), percentile(waits, 99), 0.2, "s")
 	t.Logf("the last of %d clients was served after %.2f s", clients, percentile(misses, 100))
+}
+
+// hitting has eight curls ask for a hit again and again, each time by a new
+// connection, until the times to the first byte are asked for. They are processes
+// of their own, so that they do not wait for the crowd's clients.
+func hitting(t *testing.T, s *scene, address string, size int) (waits func() []time.Duration) {
+	t.Helper()
+	list := filepath.Join(t.TempDir(), "list")
+	if err := os.WriteFile(list, bytes.Repeat([]byte("url = "+address+"\noutput = /dev/null\n"), 10_000), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	var curls []*lab.Process
+	for i := range 8 {
+		p := s.clients[i%len(s.clients)].Command("curl", "-sS", "-H", "Connection: close", "--rate", "40/s",
+			"-w", "%{stderr}%{http_code} %{size_download} %{time_starttransfer}\\n", "-K", list)
+		if err := p.Start(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		curls = append(curls, p)
+	}
+	return func() (all []time.Duration) {
+		for _, p := range curls {
+			if err := p.Stop(); err != nil {
+				t.Error(err)
+			}
+			out, err := p.Output()
+			if err != nil {
+				t.Fatal(err)
+			}
+			whole, _, _ := bytes.Cut(out, []byte("curl:")) // it was stopped
+			for line := range strings.Lines(string(whole)) {
+				var code, n int
+				var first float64
+				if _, err := fmt.Sscan(line, &code, &n, &first); err != nil || code != http.StatusOK || n != size {
+					t.Errorf("a hit was answered with %q", line)
+				}
+				all = append(all, time.Duration(first*float64(time.Second)))
+			}
+		}
+		return all
+	}
 }

@@ -30,7 +30,17 @@ func contentOf(number uint64, size int) []byte {
 }
 
 // endless is an origin of any number of objects, at /<number>/<size>.
-type endless struct{ asked, sent atomic.Int64 }
+type endless struct {
+	asked, sent atomic.Int64
+	prepared    sync.Map // of path to content that is not to be made when it is asked for
+}
+
+// prepare makes what is at a path beforehand.
+func (e *endless) prepare(number uint64, size int) []byte {
+	body := contentOf(number, size)
+	e.prepared.Store(fmt.Sprintf("/%d/%d", number, size), body)
+	return body
+}
 
 // bytes is how many bytes of bodies were asked for.
 func (e *endless) bytes() int64 { return e.sent.Load() }
@@ -43,10 +53,14 @@ func (e *endless) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		http.NotFound(w, r)
 		return
 	}
+	body, ok := e.prepared.Load(r.URL.Path)
+	if !ok {
+		body = contentOf(number, size)
+	}
 	e.sent.Add(int64(size))
 	w.Header().Set("ETag", fmt.Sprintf("%q", fmt.Sprint(number)))
 	w.Header().Set("Cache-Control", "max-age=86400")
-	http.ServeContent(w, r, "", time.Unix(1e9, 0), bytes.NewReader(contentOf(number, size)))
+	http.ServeContent(w, r, "", time.Unix(1e9, 0), bytes.NewReader(body.([]byte)))
 }
 
 // thing is an object of the endless origin.

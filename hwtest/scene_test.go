@@ -41,12 +41,13 @@ func newScene(t *testing.T) *scene {
 	s.router = s.lab.Router("router")
 	s.uplink = s.router.Join(wan, lab.LinkConfig{ToHost: lab.Path{Rate: 200 * lab.Mbit}})
 	s.router.Masquerade(s.uplink)
-	s.router.Join(lan, lab.LinkConfig{Addrs: []string{"10.0.0.1/24"}})
+	// As network cards do; the uplink has real frames.
+	s.router.Join(lan, lab.LinkConfig{Addrs: []string{"10.0.0.1/24"}, Offloads: true})
 	s.box = s.lab.Host("box")
-	s.box.Join(lan, lab.LinkConfig{})
+	s.box.Join(lan, lab.LinkConfig{Offloads: true})
 	for _, name := range []string{"first", "second"} {
 		h := s.lab.Host(name)
-		h.Join(lan, lab.LinkConfig{})
+		h.Join(lan, lab.LinkConfig{Offloads: true})
 		s.clients = append(s.clients, h)
 	}
 	if err := s.lab.Up(t.Context()); err != nil {

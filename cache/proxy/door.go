@@ -117,7 +117,7 @@ func (d *door) sort(c net.Conn) {
 		to = d.secure
 	}
 	select {
-	case to.conns <- &conn{TCPConn: tcp, first: rest}:
+	case to.conns <- &conn{TCPConn: tcp, unsent: &d.server.unsent, first: rest}:
 	case <-to.closed:
 		c.Close()
 	case <-d.done:
@@ -140,8 +140,10 @@ func (d *door) quick(tcp *net.TCPConn) (rest []byte, err error) {
 // wrong.
 type conn struct {
 	*net.TCPConn
-	first []byte
-	head  []byte
+	unsent *unsent
+	share  int64 // of unsent, once it was set
+	first  []byte
+	head   []byte
 	// answering says that what is written is a handler's, which may look like
 	// anything. Only the connection's own goroutine touches it, and what follows.
 	answering bool

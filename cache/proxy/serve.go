@@ -40,6 +40,7 @@ type Server struct {
 	bringing singleflight.Group // objects of /o/ that OpenObject is asked for
 	readies  readies
 	scratch  sync.Pool // of *scratch
+	unsent   unsent    // what waits in clients' sockets
 	taken    *branch   // connections that were on their way elsewhere
 
 	// mu guards what follows.
@@ -88,7 +89,8 @@ func newServer(cfg Config, log *slog.Logger, store *cache.Store, up Upstream, to
 
 // Run listens on Config.Listen and serves until ctx is done.
 func (s *Server) Run(ctx context.Context) error {
-	l, err := (&net.ListenConfig{}).Listen(ctx, "tcp", s.cfg.Listen)
+	lc := listenConfig()
+	l, err := lc.Listen(ctx, "tcp", s.cfg.Listen)
 	if err != nil {
 		s.taken.close()
 		return fmt.Errorf("listen for clients: %w", err)
@@ -100,6 +102,7 @@ func (s *Server) Run(ctx context.Context) error {
 // Server is of no use after it.
 func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 	defer s.keepLog()()
+	s.unsent.budget = unsentBudget()
 	door := newDoor(s, l)
 	plain := s.httpServer(s)
 	plain.DisableGeneralOptionsHandler = true

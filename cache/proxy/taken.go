@@ -13,7 +13,7 @@ import (
 // and closes the connection once that has ended.
 func (s *Server) Take(c *net.TCPConn, head []byte) {
 	select {
-	case s.taken.conns <- &conn{TCPConn: c, first: head}:
+	case s.taken.conns <- &conn{TCPConn: c, unsent: &s.unsent, first: head}:
 	case <-s.taken.closed:
 		_ = c.Close()
 	case <-s.life.Done():
