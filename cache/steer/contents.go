@@ -56,11 +56,15 @@ func (e *endpoints) update(now time.Time, heard []netip.AddrPort) {
 	}
 }
 
+// lowestPort is that of the endpoints that count. Anybody can name anything as a
+// peer: a client is not to lose the web, mail or names for it.
+const lowestPort = 1024
+
 // list gives those outside, in order.
 func (e *endpoints) list(inside func(netip.Addr) bool) []netip.AddrPort {
 	var list []netip.AddrPort
 	for ap := range e.seen {
-		if ap.IsValid() && ap.Port() != 0 && ap.Addr().IsGlobalUnicast() && !inside(ap.Addr()) {
+		if ap.IsValid() && ap.Port() >= lowestPort && ap.Addr().IsGlobalUnicast() && !inside(ap.Addr()) {
 			list = append(list, ap)
 		}
 	}

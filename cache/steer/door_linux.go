@@ -20,10 +20,11 @@ type door struct {
 	packets []*packets
 }
 
-// packets is a socket for datagrams of one family.
+// packets is a socket for datagrams of one family, and the ways to send some in
+// another's name: on, and in answer.
 type packets struct {
 	*net.UDPConn
-	cfg Config
+	on, answer *sender
 }
 
 // openDoor opens the sockets. They stand on loopback, so that nobody reaches them
@@ -43,7 +44,15 @@ func openDoor(cfg Config) (*door, error) {
 		if err != nil {
 			return nil, errors.Join(fmt.Errorf("listen for what is taken: %w", err), d.close())
 		}
-		d.packets = append(d.packets, &packets{pc.(*net.UDPConn), cfg})
+		p := &packets{UDPConn: pc.(*net.UDPConn)}
+		d.packets = append(d.packets, p)
+		is4 := host == "127.0.0.1"
+		if p.on, err = openSender(is4, 0); err == nil {
+			p.answer, err = openSender(is4, cfg.replyMark())
+		}
+		if err != nil {
+			return nil, errors.Join(err, d.close())
+		}
 	}
 	return d, nil
 }
@@ -54,7 +63,7 @@ func (d *door) close() error {
 		errs = append(errs, l.Close())
 	}
 	for _, p := range d.packets {
-		errs = append(errs, p.Close())
+		errs = append(errs, p.Close(), p.on.close(), p.answer.close())
 	}
 	return errors.Join(errs...)
 }
@@ -149,33 +158,6 @@ func sockaddr(b []byte) (ap netip.AddrPort, ok bool) {
 		return netip.AddrPortFrom(netip.AddrFrom16([16]byte(b[8:24])), port), true
 	}
 	return ap, false
-}
-
-// send sends a datagram in somebody else's name. Those with the mark are not
-// tracked. The socket is not connected: the kernel would give the answer, if it
-// comes before the socket is closed, to the socket (early demultiplexing) and
-// then not forward it to whom it is meant for.
-func send(from, to netip.AddrPort, b []byte, mark uint32) error {
-	lc := net.ListenConfig{Control: control(func(fd int, is4 bool) error {
-		errs := []error{setTransparent(fd, is4), unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEADDR, 1)}
-		if mark != 0 {
-			errs = append(errs, unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_MARK, int(mark)))
-		}
-		return errors.Join(errs...)
-	})}
-	c, err := lc.ListenPacket(context.Background(), udp(from), from.String())
-	if err != nil {
-		return fmt.Errorf("send in the name of %v: %w", from, err)
-	}
-	_, err = c.(*net.UDPConn).WriteToUDPAddrPort(b, to)
-	return errors.Join(err, c.Close())
-}
-
-func udp(ap netip.AddrPort) string {
-	if ap.Addr().Is4() {
-		return "udp4"
-	}
-	return "udp6"
 }
 
 // dialAs connects to addr in the name of a client, with a port of the system's

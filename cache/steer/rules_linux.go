@@ -18,6 +18,16 @@ const (
 	utpSYN         = 0x41 // ST_SYN of version 1
 )
 
+// A query of the DHT for peers (BEP 5) begins with these, the node's id, the name
+// of the infohash and the infohash: the keys of a bencoded dictionary are sorted.
+// What has others between them passes.
+const (
+	dhtQuery   = "d1:ad2:id20:"
+	dhtKey     = "9:info_hash20:"
+	dhtKeyAt   = udpHeader + len(dhtQuery) + 20
+	dhtValueAt = dhtKeyAt + len(dhtKey)
+)
+
 // replyMark tells our own datagrams, which look as if a tracker had sent them.
 // They must not be tracked: the flow that they answer is translated, and theirs
 // would collide with it.
@@ -34,9 +44,13 @@ func (t *table) rules() {
 	for _, name := range t.cfg.Interfaces {
 		for _, f := range []byte{unix.NFPROTO_IPV4, unix.NFPROTO_IPV6} {
 			from := append(iifname(name), meta(expr.MetaKeyNFPROTO, f)...)
-			t.rule(raw, from, meta(expr.MetaKeyL4PROTO, unix.IPPROTO_UDP),
-				load(expr.PayloadBaseTransportHeader, actionAt, 4, 1), equal(binaryutil.BigEndian.PutUint32(announceAction)),
+			datagrams := append(from[:len(from):len(from)], meta(expr.MetaKeyL4PROTO, unix.IPPROTO_UDP)...)
+			t.rule(raw, datagrams, load(expr.PayloadBaseTransportHeader, actionAt, 4, 1), equal(binaryutil.BigEndian.PutUint32(announceAction)),
 				load(expr.PayloadBaseTransportHeader, infohashAt, 20, unix.NFT_REG32_00), in(t.infohashes, unix.NFT_REG32_00),
+				notLocal(), []expr.Any{&expr.Notrack{}}, t.lead(f), t.deliver())
+			t.rule(raw, datagrams, load(expr.PayloadBaseTransportHeader, udpHeader, uint32(len(dhtQuery)), 1), equal([]byte(dhtQuery)),
+				load(expr.PayloadBaseTransportHeader, uint32(dhtKeyAt), uint32(len(dhtKey)), 1), equal([]byte(dhtKey)),
+				load(expr.PayloadBaseTransportHeader, uint32(dhtValueAt), 20, unix.NFT_REG32_00), in(t.infohashes, unix.NFT_REG32_00),
 				notLocal(), []expr.Any{&expr.Notrack{}}, t.lead(f), t.deliver())
 			t.rule(streams, from, meta(expr.MetaKeyL4PROTO, unix.IPPROTO_TCP), opening(),
 				load(expr.PayloadBaseTransportHeader, 2, 2, 1), in(t.gate, 1), notLocal(), t.lead(f), t.deliver())

@@ -2,7 +2,8 @@
 //
 // Announces of torrent clients on their way to trackers are answered by the box
 // (UDP ones are recognised in the kernel by their infohash, HTTP ones by the
-// first request of a connection), plain HTTP goes through the proxy, and in the
+// first request of a connection), their lookups in the DHT are asked by the box
+// and answered with the box in place of the peers, plain HTTP goes through the proxy, and in the
 // mode [Enforce] clients that the box serves are kept from peers that the box has
 // already. Everything else passes as if the box were not there: what cannot be
 // answered goes on under the client's own address.
@@ -36,6 +37,13 @@ type Tracker interface {
 	AnswerUDP(client, tracker netip.AddrPort, packet []byte) ([]byte, bool)
 }
 
+// DHT leads lookups in the DHT to the box: tracker.Server.
+type DHT interface {
+	// AnswerDHT is false if a datagram to a node is to go on. Else rewrite makes
+	// the answer for the client of what the node answers.
+	AnswerDHT(client netip.AddrPort, query []byte) (rewrite func(answer []byte) []byte, ok bool)
+}
+
 // Swarm is the box's part in swarms: peering.Swarm.
 type Swarm interface {
 	// Outside lists the endpoints outside that trackers, the DHT or peers have
@@ -67,6 +75,8 @@ type Stats struct {
 	// Datagrams were taken; Answered of them answered, the others sent on.
 	Datagrams int64 `json:"datagrams"`
 	Answered  int64 `json:"answered"`
+	// Lookups of the datagrams were sent to nodes of the DHT by the box.
+	Lookups int64 `json:"lookups"`
 	// Peers is how many endpoints outside clients are kept from, Wards how many
 	// clients.
 	Peers int `json:"peers"`
@@ -88,12 +98,14 @@ type Service struct {
 	cfg     Config
 	log     *slog.Logger
 	tracker Tracker
+	dht     DHT
 	swarm   Swarm
 	web     Web
 
-	count struct{ connections, announces, web, passed, datagrams, answered atomic.Int64 }
-	tasks sync.WaitGroup // connections
-	room  chan struct{}  // a token for each connection
+	count   struct{ connections, announces, web, passed, datagrams, answered, lookups atomic.Int64 }
+	tasks   sync.WaitGroup // connections and lookups
+	room    chan struct{}  // a token for each connection
+	lookups chan struct{}  // a token for each lookup
 
 	mu    sync.Mutex // guards what follows
 	open  bool
@@ -102,17 +114,20 @@ type Service struct {
 	flows map[netip.Addr]*ClientFlows
 }
 
-// maxConnections bounds what is open at once; more connections pass by.
-const maxConnections = 4096
+// maxConnections and maxLookups bound what is open at once; more pass by.
+const (
+	maxConnections = 4096
+	maxLookups     = 256
+)
 
 // New builds a Service; it touches nothing. web may be nil if Config.Web is off.
-func New(cfg Config, log *slog.Logger, tracker Tracker, swarm Swarm, web Web) (*Service, error) {
+func New(cfg Config, log *slog.Logger, tracker Tracker, dht DHT, swarm Swarm, web Web) (*Service, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
 	return &Service{
-		cfg: cfg.withDefaults(), log: log, tracker: tracker, swarm: swarm, web: web,
-		room: make(chan struct{}, maxConnections), flows: map[netip.Addr]*ClientFlows{},
+		cfg: cfg.withDefaults(), log: log, tracker: tracker, dht: dht, swarm: swarm, web: web,
+		room: make(chan struct{}, maxConnections), lookups: make(chan struct{}, maxLookups), flows: map[netip.Addr]*ClientFlows{},
 	}, nil
 }
 
@@ -135,7 +150,7 @@ func (s *Service) Run(ctx context.Context) error {
 		s.tasks.Go(func() { cancel(s.accept(ctx, l)) })
 	}
 	for _, l := range door.packets {
-		s.tasks.Go(func() { cancel(s.receive(l)) })
+		s.tasks.Go(func() { cancel(s.receive(ctx, l)) })
 	}
 	s.tasks.Go(func() { s.watchFlows(ctx) })
 	table, err := openTable(s.cfg)
@@ -219,6 +234,7 @@ func (s *Service) Stats() Stats {
 	st := Stats{
 		Mode: s.cfg.Mode, Connections: s.count.connections.Load(), Announces: s.count.announces.Load(),
 		Web: s.count.web.Load(), Passed: s.count.passed.Load(), Datagrams: s.count.datagrams.Load(), Answered: s.count.answered.Load(),
+		Lookups: s.count.lookups.Load(),
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()

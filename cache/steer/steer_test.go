@@ -53,7 +53,7 @@ func TestEndpoints(t *testing.T) {
 	e := newEndpoints()
 	outside, inside := netip.MustParseAddrPort("203.0.113.9:6881"), netip.MustParseAddrPort("10.9.9.9:6881")
 	now := time.Unix(1e9, 0)
-	e.update(now, []netip.AddrPort{netip.MustParseAddrPort("[::ffff:203.0.113.9]:6881"), inside, netip.MustParseAddrPort("203.0.113.9:0"), netip.MustParseAddrPort("224.0.0.1:9"), {}})
+	e.update(now, []netip.AddrPort{netip.MustParseAddrPort("[::ffff:203.0.113.9]:6881"), inside, netip.MustParseAddrPort("203.0.113.9:0"), netip.MustParseAddrPort("203.0.113.9:443"), netip.MustParseAddrPort("224.0.0.1:9"), {}})
 	if got := e.list(cfg.inside); !slices.Equal(got, []netip.AddrPort{outside}) {
 		t.Errorf("%v", got)
 	}
@@ -162,7 +162,7 @@ func TestConfig(t *testing.T) {
 	if err := (Config{Mode: Enforce}).Validate(); err == nil || !strings.Contains(err.Error(), "steer.interfaces") {
 		t.Errorf("no interface: %v", err)
 	}
-	if _, err := New(Config{Mode: "x"}, nil, nil, nil, nil); err == nil {
+	if _, err := New(Config{Mode: "x"}, nil, nil, nil, nil, nil); err == nil {
 		t.Error("built with a faulty configuration")
 	}
 }

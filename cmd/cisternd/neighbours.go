@@ -29,10 +29,12 @@ type neighbours struct {
 	steer   *steer.Service
 }
 
-// wanted is a torrent that a client has announced and an allowlist names.
+// wanted is a torrent that a client has announced or looked for, where it did so
+// and whom it would have been told of.
 type wanted struct {
 	infohash [20]byte
 	announce string
+	peers    []netip.AddrPort
 }
 
 // newNeighbours builds them.
@@ -50,7 +52,7 @@ func newNeighbours(cfg config.Config, address string, swarm *peering.Swarm, serv
 	}
 	n.steer, err = steer.New(steer.Config{
 		Mode: steer.Mode(cfg.Steer.Mode), Interfaces: cfg.Steer.Interfaces, Web: cfg.Steer.Web, LAN: lanNetworks(cfg.Peering.LAN),
-	}, log, n.tracker, swarmOutside{swarm}, server)
+	}, log, n.tracker, n.tracker, swarmOutside{swarm}, server)
 	return n, err
 }
 
@@ -79,11 +81,14 @@ func (n *neighbours) Run(ctx context.Context) error {
 	return err
 }
 
-// join adds a torrent by its infohash.
+// join adds a torrent by its infohash, or tells the swarm more about it.
 func (n *neighbours) join(ctx context.Context, w wanted) {
 	magnet := "magnet:?xt=urn:btih:" + hex.EncodeToString(w.infohash[:])
 	if w.announce != "" {
 		magnet += "&tr=" + url.QueryEscape(w.announce)
+	}
+	for _, p := range w.peers {
+		magnet += "&x.pe=" + p.String()
 	}
 	if _, err := n.swarm.Add(ctx, []byte(magnet)); err != nil && ctx.Err() == nil {
 		n.log.Warn("failed to join an allowed torrent", "err", err)
@@ -98,10 +103,10 @@ func (n *neighbours) Torrent(infohash [20]byte) (tracker.Torrent, bool) {
 
 func (n *neighbours) Infohashes() [][20]byte { return n.swarm.Infohashes() }
 
-func (n *neighbours) Join(infohash [20]byte, announce string) {
+func (n *neighbours) Join(infohash [20]byte, announce string, peers []netip.AddrPort) {
 	select {
-	case n.wanted <- wanted{infohash, announce}:
-	default: // the client announces again
+	case n.wanted <- wanted{infohash, announce, peers}:
+	default: // the client asks again
 	}
 }
 

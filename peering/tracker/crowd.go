@@ -17,6 +17,9 @@ type Stats struct {
 	Answered int64 `json:"answered"`
 	Passed   int64 `json:"passed"`
 	Refused  int64 `json:"refused"`
+	// Lookups counts answers of nodes of the DHT in which the box took the place of
+	// the peers.
+	Lookups int64 `json:"lookups"`
 	// Avoided adds up the clients'.
 	Avoided int64 `json:"avoided"`
 	// Clients are figures by client, those with the most avoided flows first.
@@ -80,32 +83,60 @@ func (c *crowd) answered(client netip.Addr, a *announce, peers int, now time.Tim
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.figures.Answered++
-	m := c.clients[client]
+	m := c.member(client)
 	if m == nil {
-		if len(c.clients) >= maxClients {
-			return
-		}
+		return
+	}
+	m.Answered++
+	p := m.part(a.infohash)
+	p.seen, p.complete = now, a.left == 0
+	if a.event == stopped {
+		p.seen = time.Time{}
+	}
+	c.avoid(m, p, min(a.numWant, peers))
+}
+
+// withheld notes a node's answer in which the box took the place of peers.
+func (c *crowd) withheld(client netip.Addr, infohash [20]byte, peers int) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.figures.Lookups++
+	if m := c.member(client); m != nil {
+		c.avoid(m, m.part(infohash), peers)
+	}
+}
+
+// avoid counts the peers of a torrent that a client was not told of; c.mu is held.
+func (c *crowd) avoid(m *member, p *part, peers int) {
+	if more := peers - p.withheld; more > 0 {
+		p.withheld += more
+		m.Avoided += int64(more)
+		c.figures.Avoided += int64(more)
+	}
+}
+
+// member finds or makes the entry of a client, nil if there are too many; c.mu is
+// held.
+func (c *crowd) member(client netip.Addr) *member {
+	m := c.clients[client]
+	if m == nil && len(c.clients) < maxClients {
 		m = &member{ClientStats: ClientStats{Addr: client}, torrents: map[[20]byte]*part{}}
 		c.clients[client] = m
 	}
-	m.Answered++
-	p := m.torrents[a.infohash]
+	return m
+}
+
+// part finds or makes the entry of a torrent.
+func (m *member) part(infohash [20]byte) *part {
+	p := m.torrents[infohash]
 	if p == nil {
 		if len(m.torrents) >= maxTorrents {
 			m.drop()
 		}
 		p = &part{}
-		m.torrents[a.infohash] = p
+		m.torrents[infohash] = p
 	}
-	p.seen, p.complete = now, a.left == 0
-	if a.event == stopped {
-		p.seen = time.Time{}
-	}
-	if more := min(a.numWant, peers) - p.withheld; more > 0 {
-		p.withheld += more
-		m.Avoided += int64(more)
-		c.figures.Avoided += int64(more)
-	}
+	return p
 }
 
 // drop forgets the torrent that was not heard of for longest.

@@ -3,10 +3,10 @@
 //
 // A [Server] speaks the HTTP protocol (BEP 3, 7, 23, 48) and the UDP one (BEP 15,
 // 41) on its own addresses, and answers announces on their way to other trackers
-// that cache/steer hands to it. It answers for torrents that the box takes part
-// in and for those that an allowlist names, and never for a private one (BEP 27);
-// an announce with a passkey, or with anything else in it that only its own
-// tracker understands, it gives back unanswered. It refuses clients outside the
+// that cache/steer hands to it, as are lookups in the DHT (BEP 5). It answers for
+// torrents that the box takes part in and for those that an allowlist names, and
+// never for a private one (BEP 27); an announce with a passkey, or with anything
+// else in it that only its own tracker understands, it gives back unanswered. It refuses clients outside the
 // configured networks and more questions than a client can have. It contacts
 // nobody: what outside trackers are told is peering's business. Start reading at
 // [Server.decide].
@@ -31,9 +31,10 @@ type Swarm interface {
 	Torrent(infohash [20]byte) (Torrent, bool)
 	// Infohashes lists the torrents that Torrent knows and that are not private.
 	Infohashes() [][20]byte
-	// Join asks the box to take part in a torrent; announceURL is where a client
-	// has announced it, "" if nobody knows. It returns at once.
-	Join(infohash [20]byte, announceURL string)
+	// Join asks the box to take part in a torrent, or tells it more about one;
+	// announceURL is where a client has announced it, "" if nobody knows, and peers
+	// are those that a node of the DHT has named. It returns at once.
+	Join(infohash [20]byte, announceURL string, peers []netip.AddrPort)
 }
 
 // Torrent is the box's part in a torrent.
@@ -59,6 +60,10 @@ type Server struct {
 	mu    sync.Mutex // guards what follows
 	asked map[[20]byte]time.Time
 }
+
+// maxAsked bounds the torrents of which it is remembered when the box was asked
+// about them.
+const maxAsked = 4096
 
 // New builds a Server; it listens to nothing.
 func New(cfg Config, log *slog.Logger, swarm Swarm) (*Server, error) {
@@ -140,17 +145,25 @@ func (s *Server) decide(a *announce, via string) (Torrent, bool) {
 	case !s.allow[a.infohash]:
 		return t, false
 	}
-	now := time.Now()
-	s.mu.Lock()
-	due := now.Sub(s.asked[a.infohash]) > time.Minute
-	if due {
-		s.asked[a.infohash] = now // as many as the allowlist has, at most
-	}
-	s.mu.Unlock()
-	if due {
-		s.swarm.Join(a.infohash, via)
+	if s.due(a.infohash, time.Minute) {
+		s.swarm.Join(a.infohash, via, nil)
 	}
 	return t, true
+}
+
+// due says whether the box is to be asked about a torrent once more, and notes it.
+func (s *Server) due(infohash [20]byte, every time.Duration) bool {
+	now := time.Now()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if now.Sub(s.asked[infohash]) < every {
+		return false
+	}
+	if len(s.asked) >= maxAsked {
+		clear(s.asked) // some are asked about once more, too soon
+	}
+	s.asked[infohash] = now
+	return true
 }
 
 // welcome says whether hosts with that address are answered at all.

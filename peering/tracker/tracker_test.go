@@ -35,8 +35,8 @@ func (f *fakeSwarm) Infohashes() (list [][20]byte) {
 	return list
 }
 
-func (f *fakeSwarm) Join(h [20]byte, via string) {
-	f.joined = append(f.joined, fmt.Sprintf("%x %s", h[:1], via))
+func (f *fakeSwarm) Join(h [20]byte, via string, peers []netip.AddrPort) {
+	f.joined = append(f.joined, fmt.Sprintf("%x %s%v", h[:1], via, peers))
 }
 
 func hash(b byte) [20]byte { return [20]byte(bytes.Repeat([]byte{b}, 20)) }
