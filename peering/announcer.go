@@ -131,30 +131,15 @@ func (a *announcer) announce(ctx context.Context, event tracker.AnnounceEvent) (
 		return 0, fmt.Errorf("announce: %w", err)
 	}
 	if event != tracker.Stopped {
-		a.meet(res.Peers)
+		var named []netip.AddrPort
+		for _, p := range res.Peers {
+			if ap, ok := p.ToNetipAddrPort(); ok {
+				named = append(named, ap)
+			}
+		}
+		a.share.meet(named, torrent.PeerSourceTracker)
 	}
 	return min(max(time.Duration(res.Interval)*time.Second, soonest), latest), nil
-}
-
-// meet takes in the peers that a tracker named.
-func (a *announcer) meet(named []tracker.Peer) {
-	var peers []torrent.PeerInfo
-	var addrs []netip.AddrPort
-	for _, p := range named {
-		ap, ok := p.ToNetipAddrPort()
-		if !ok || ap.Port() == 0 {
-			continue
-		}
-		ap = netip.AddrPortFrom(ap.Addr().Unmap(), ap.Port())
-		addrs = append(addrs, ap)
-		peers = append(peers, torrent.PeerInfo{Addr: torrent.StringAddr(ap.String()), Source: torrent.PeerSourceTracker})
-	}
-	if !a.share.private() {
-		a.share.swarm.met.add(time.Now(), addrs...)
-	}
-	if a.share.needsData() {
-		a.share.t.AddPeers(peers)
-	}
 }
 
 // listenPacket opens a socket for a tracker's client, from which nothing is sent

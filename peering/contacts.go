@@ -1,9 +1,14 @@
 package peering
 
 import (
+	"context"
+	"net/netip"
 	"time"
 
+	"github.com/anacrolix/dht/v2"
+	"github.com/anacrolix/dht/v2/krpc"
 	"github.com/anacrolix/torrent"
+	pp "github.com/anacrolix/torrent/peer_protocol"
 )
 
 // contact tells the client where others are. A torrent that the box made has
@@ -14,32 +19,78 @@ func (sh *share) contact(spec *Spec) {
 	}
 	sh.announceTo(spec.Trackers)
 	sh.addWebSeeds(spec.WebSeeds)
-	var peers []torrent.PeerInfo
-	for _, p := range spec.Peers {
-		peers = append(peers, torrent.PeerInfo{Addr: torrent.StringAddr(p.String()), Source: torrent.PeerSourceDirect})
-	}
-	sh.t.AddPeers(peers)
+	sh.meet(spec.Peers, torrent.PeerSourceDirect)
 }
 
-// announceDHT looks for peers in the DHT now and then.
+// meet takes in peers that the box was told of.
+func (sh *share) meet(named []netip.AddrPort, source torrent.PeerSource) {
+	var peers []torrent.PeerInfo
+	var addrs []netip.AddrPort
+	for _, ap := range named {
+		if ap.Port() == 0 {
+			continue
+		}
+		ap = netip.AddrPortFrom(ap.Addr().Unmap(), ap.Port())
+		addrs = append(addrs, ap)
+		peers = append(peers, torrent.PeerInfo{Addr: torrent.StringAddr(ap.String()), Source: source})
+	}
+	if !sh.private() {
+		sh.swarm.met.add(time.Now(), addrs...)
+	}
+	if sh.needsData() {
+		sh.t.AddPeers(peers)
+	}
+}
+
+// Lookups in the DHT: how long one may take, and how long until the next.
+const (
+	lookupTime  = time.Minute
+	lookupEvery = 5 * time.Minute
+)
+
+// announceDHT looks for peers in the DHT now and then, also for a torrent that is
+// complete: whom its clients could find there the box should know.
 func (sh *share) announceDHT() {
-	for {
-		if info := sh.t.Info(); info != nil && info.Private != nil && *info.Private {
-			return
-		}
-		for _, server := range sh.swarm.client.DhtServers() {
-			_, stop, err := sh.t.AnnounceToDht(server)
-			if err != nil {
-				sh.swarm.log.Debug("failed to announce to the DHT", "title", sh.title(), "err", err)
-				continue
+	for !sh.private() {
+		for _, infohash := range sh.shortInfohashes() {
+			if err := sh.lookUp(infohash); err != nil {
+				sh.swarm.log.Debug("failed to look up in the DHT", "title", sh.title(), "err", err)
 			}
-			sh.pause(time.Minute)
-			stop()
 		}
-		if !sh.pause(5 * time.Minute) {
+		if !sh.pause(lookupEvery) {
 			return
 		}
 	}
+}
+
+// lookUp asks the DHT once who has a torrent, and says that the box is there if
+// the outside may have it.
+func (sh *share) lookUp(infohash [20]byte) error {
+	var opts []dht.AnnounceOpt
+	if sh.isOpen(sh.swarm.cfg.now()) {
+		opts = append(opts, dht.AnnouncePeer(dht.AnnouncePeerOpts{Port: int(sh.swarm.net.addr.Port()), ImpliedPort: true}))
+	}
+	ctx, cancel := context.WithTimeout(sh.ctx, lookupTime)
+	defer cancel()
+	lookup, err := sh.swarm.net.dht.AnnounceTraversal(infohash, opts...)
+	if err != nil {
+		return err
+	}
+	defer context.AfterFunc(ctx, lookup.Close)()
+	for answer := range lookup.Peers {
+		sh.meet(endpoints(answer.Peers), torrent.PeerSourceDhtGetPeers)
+	}
+	return nil
+}
+
+// endpoints are those of peers in the DHT's form that have a port.
+func endpoints(named []krpc.NodeAddr) (list []netip.AddrPort) {
+	for _, n := range named {
+		if a, ok := netip.AddrFromSlice(n.IP); ok && n.Port > 0 && n.Port < 1<<16 {
+			list = append(list, netip.AddrPortFrom(a.Unmap(), uint16(n.Port)))
+		}
+	}
+	return list
 }
 
 // pause waits; it returns false if the share is over.
@@ -64,4 +115,30 @@ func (sh *share) conns() (outside []*torrent.PeerConn, lan int, rate float64) {
 		outside = append(outside, pc)
 	}
 	return outside, lan, rate
+}
+
+// readExtended takes in whom a peer has named (BEP 11): the client does not say
+// what it knows. It calls this with its lock held.
+func (s *Swarm) readExtended(e torrent.PeerConnReadExtensionMessageEvent) {
+	name, _, err := e.PeerConn.LocalLtepProtocolMap.LookupId(e.ExtensionNumber)
+	if err != nil || name != pp.ExtensionNamePex {
+		return
+	}
+	if info := e.PeerConn.Torrent().Info(); info == nil || info.Private != nil && *info.Private {
+		return
+	}
+	named, err := pp.LoadPexMsg(e.Payload)
+	if err != nil {
+		return // the client closes the connection
+	}
+	s.met.add(time.Now(), endpoints(named.Added)...)
+	s.met.add(time.Now(), endpoints(named.Added6)...)
+}
+
+// greeted keeps from peers on the LAN the names of those outside: they are to
+// have the box instead. The client calls it before it takes the message in.
+func (s *Swarm) greeted(pc *torrent.PeerConn, msg *pp.ExtendedHandshakeMessage) {
+	if _, made := s.forLAN.Load(pc.Torrent()); !made && s.onLAN(pc.RemoteAddr.String()) {
+		delete(msg.M, pp.ExtensionNamePex)
+	}
 }

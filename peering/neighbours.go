@@ -39,7 +39,7 @@ func (s *Swarm) Neighbours() []Neighbour {
 }
 
 // Known lists the endpoints outside the LAN that trackers, the DHT or peers have
-// named in the last half hour as peers of torrents that are not private.
+// named not long ago as peers of torrents that are not private.
 func (s *Swarm) Known() []netip.AddrPort {
 	return slices.DeleteFunc(s.met.list(time.Now()), func(ap netip.AddrPort) bool { return s.inLAN(ap.Addr()) })
 }
@@ -90,9 +90,11 @@ type acquaintances struct {
 	seen map[netip.AddrPort]time.Time
 }
 
+// acquaintancesLife is longer than the time between two announces, so that the
+// peers of a torrent that is complete are remembered too.
 const (
 	maxAcquaintances  = 4096
-	acquaintancesLife = 30 * time.Minute
+	acquaintancesLife = latest + 30*time.Minute
 )
 
 func (a *acquaintances) add(now time.Time, peers ...netip.AddrPort) {

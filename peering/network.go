@@ -339,6 +339,8 @@ func (s *Swarm) clientConfig(n *network) *torrent.ClientConfig {
 	c.StealRequestGrace = stealGrace
 	c.Callbacks.CompletedHandshake = s.handshaken
 	c.Callbacks.ReadMessage = readMessage
+	c.Callbacks.ReadExtendedHandshake = s.greeted
+	c.Callbacks.PeerConnReadExtensionMessage = append(c.Callbacks.PeerConnReadExtensionMessage, s.readExtended)
 	c.Callbacks.PeerClosed = append(c.Callbacks.PeerClosed, s.peerClosed)
 	if s.cfg.LocalDiscovery {
 		c.LocalServiceDiscovery = &torrent.LocalServiceDiscoveryConfig{Ifi: s.cfg.LocalDiscoveryInterface}

@@ -75,6 +75,9 @@ func (s *Swarm) join(spec *Spec, files []*file, made bool, added time.Time) (*sh
 		swarm: s, t: t, made: made, added: added, spec: spec, ended: make(chan struct{}), whole: make(chan struct{}),
 		state: StateMetadata, faults: newFaults(),
 	}
+	if made {
+		s.forLAN.Store(t, true)
+	}
 	sh.readGiven()
 	sh.ctx, sh.cancel = context.WithCancel(s.ctx)
 	if files != nil {
@@ -89,7 +92,7 @@ func (s *Swarm) join(spec *Spec, files []*file, made bool, added time.Time) (*sh
 // them until the share is closed or the swarm ends.
 func (sh *share) run() {
 	defer close(sh.ended)
-	if sh.swarm.cfg.DHT && !sh.made {
+	if sh.swarm.net.dht != nil && !sh.made {
 		sh.swarm.work.Go(sh.announceDHT)
 	}
 	err := sh.metadata()
@@ -238,6 +241,7 @@ func (sh *share) close() {
 	sh.cancel()
 	<-sh.ended
 	sh.t.Drop()
+	sh.swarm.forLAN.Delete(sh.t)
 	for _, f := range sh.fileList() {
 		if f.mine {
 			<-f.fill.Done() // what it has is durable then

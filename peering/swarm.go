@@ -53,6 +53,7 @@ type Swarm struct {
 	faults   *faults
 	follower *follower
 	met      *acquaintances
+	forLAN   sync.Map     // *torrent.Torrent of those that were made here
 	http     *http.Client // for mirrors
 
 	mirrored, mirrorWaste atomic.Int64 // bytes since the start
