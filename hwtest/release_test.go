@@ -2,11 +2,14 @@ package hwtest
 
 import (
 	"context"
+	"encoding/hex"
 	"fmt"
 	"net"
 	"net/netip"
 	"os"
 	"path/filepath"
+	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -32,15 +35,18 @@ type release struct {
 	lab     *lab.Lab
 	dir     string
 	world   *lab.Host
+	tls     *lab.Host // with the tracker behind TLS
 	dead    *lab.Host
 	router  *lab.Router
 	wan     *lab.Link
 	clients []*lab.Host
 	torrent actors.Torrent
 	other   actors.Torrent // that the box does not hear of
+	secure  actors.Torrent // whose only tracker is behind TLS
 	seeds   *actors.Seeds
 	dht     *actors.DHT
 	size    int64
+	late    int // clients that did not finish, of all that were played
 }
 
 // newRelease builds the LAN and the swarm.
@@ -53,6 +59,8 @@ func newRelease(t *testing.T, clients, seeds, dead int, size int64) *release {
 	wan := r.lab.Switch("wan", lab.SwitchConfig{})
 	lan := r.lab.Switch("lan", lab.SwitchConfig{Gateways: []string{routerLAN}})
 	r.world, r.dead, r.router = r.lab.Host("world"), r.lab.Host("dead"), r.lab.Router("router")
+	r.tls = r.lab.Host(actors.SecureName)
+	r.tls.Join(wan, lab.LinkConfig{Addrs: []string{"198.51.100.3/24"}})
 	worldAddrs := append([]string{trackerHost + "/24"}, lab.Addrs("198.51.100.101/24", seeds)...)
 	r.world.Join(wan, lab.LinkConfig{Addrs: worldAddrs})
 	deadLink := r.dead.Join(wan, lab.LinkConfig{Addrs: lab.Addrs("198.51.100.20/24", dead)})
@@ -88,25 +96,20 @@ func (r *release) populate(t *testing.T, seeds int, dead *lab.Link) {
 	ctx, tracker := t.Context(), trackerHost+":6969"
 	content := filepath.Join(r.dir, "swarm")
 	var files []string
-	torrent := func(name string, size int64, seed uint64, scheme string) (made actors.Torrent) {
+	var hashes [][20]byte
+	torrent := func(name string, size int64, seed uint64, announce string) actors.Torrent {
 		path := filepath.Join(content, name)
 		if _, err := actors.WriteContent(path, size, seed); err != nil {
 			t.Fatal(err)
 		}
-		for _, s := range []string{"http", scheme} { // seeds announce by HTTP: libtorrent's datagrams have one address
-			dir := filepath.Join(r.dir, "torrents", s)
-			mkdir(t, dir)
-			var err error
-			if made, err = actors.MakeTorrent(path, dir, s+"://"+tracker+"/announce"); err != nil {
-				t.Fatal(err)
-			}
-		}
-		files = append(files, filepath.Join(r.dir, "torrents/http", filepath.Base(made.V1.Path)))
-		return made
+		// Seeds announce by HTTP: libtorrent's datagrams have one address.
+		ofSeeds := makeTorrent(t, path, filepath.Join(r.dir, "torrents/seeds"), "http://"+tracker+"/announce")
+		files, hashes = append(files, ofSeeds.V1.Path), append(hashes, ofSeeds.V1.Infohash)
+		return makeTorrent(t, path, filepath.Join(r.dir, "torrents/clients"), announce)
 	}
-	r.torrent = torrent("release.iso", r.size, 6, "http")
-	r.other = torrent("other.iso", 4<<20, 7, "udp")
-	hashes := [][20]byte{r.torrent.V1.Infohash, r.other.V1.Infohash}
+	r.torrent = torrent("release.iso", r.size, 6, "http://"+tracker+"/announce")
+	r.other = torrent("other.iso", 4<<20, 7, "udp://"+tracker+"/announce")
+	r.secure = torrent("secure.iso", r.size, 8, "https://"+actors.SecureName+"/announce")
 	if err := actors.StartTracker(ctx, r.world, trackerHost, filepath.Join(r.dir, "tracker"), hashes...); err != nil {
 		t.Fatal(err)
 	}
@@ -131,13 +134,30 @@ func (r *release) populate(t *testing.T, seeds int, dead *lab.Link) {
 	}
 }
 
+func makeTorrent(t *testing.T, path, dir, announce string) actors.Torrent {
+	t.Helper()
+	mkdir(t, dir)
+	made, err := actors.MakeTorrent(path, dir, announce)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return made
+}
+
 func (r *release) startDHT(t *testing.T, nodes []*lab.Host, addrs []netip.AddrPort, seeds int) {
 	t.Helper()
 	var peers []netip.AddrPort
 	for _, a := range lab.Addrs("198.51.100.101/24", seeds) {
 		peers = append(peers, netip.AddrPortFrom(netip.MustParsePrefix(a).Addr(), peerPort))
 	}
-	r.dht = &actors.DHT{Delay: 150 * time.Millisecond, Peers: map[[20]byte][]netip.AddrPort{r.torrent.V1.Infohash: peers, r.other.V1.Infohash: peers}}
+	r.dht = &actors.DHT{Delay: 150 * time.Millisecond, Peers: map[[20]byte][]netip.AddrPort{r.torrent.V1.Infohash: peers, r.other.V1.Infohash: peers, r.secure.V1.Infohash: peers}}
+	bundle := filepath.Join(r.dir, "authorities.pem")
+	secure, err := actors.StartSecureTracker(r.tls, bundle, peers)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(secure.Close)
+	r.lab.Show(bundle, actors.Authorities)
 	var conns []net.PacketConn
 	for i, h := range nodes {
 		c, err := h.ListenPacket("udp", addrs[i].String())
@@ -150,9 +170,13 @@ func (r *release) startDHT(t *testing.T, nodes []*lab.Host, addrs []netip.AddrPo
 	t.Cleanup(r.dht.Close)
 }
 
-// startBox runs the box on the router.
-func (r *release) startBox(t *testing.T, mode string) *actors.Box {
+// startBox runs the box on the router; it may join the torrents allowed.
+func (r *release) startBox(t *testing.T, mode string, allowed ...actors.Torrent) *actors.Box {
 	t.Helper()
+	var list []string
+	for _, a := range allowed {
+		list = append(list, fmt.Sprintf("%q", hex.EncodeToString(a.V1.Infohash[:])))
+	}
 	config := fmt.Sprintf(`version = 1
 [proxy]
 listen = "%s:%s"
@@ -164,13 +188,14 @@ max_connections = 20
 discovery = "eth0"
 [tracker]
 listen = ["%s:6969"]
+allow = [%s]
 [steer]
 mode = %q
 interfaces = ["eth0"]
 web = true
 [log]
 level = "debug"
-`, routerLAN, actors.ProxyPort, peerPort, routerLAN, mode)
+`, routerLAN, actors.ProxyPort, peerPort, routerLAN, strings.Join(list, ", "), mode)
 	box, err := actors.StartBox(t.Context(), r.router.Host, bin, filepath.Join(r.dir, "box-"+mode), config)
 	if err != nil {
 		t.Fatal(err)
@@ -182,6 +207,8 @@ level = "debug"
 type flows struct {
 	before, clients, box map[[2]netip.AddrPort]bool
 	other                netip.Addr // of the client with the other torrent
+	began                time.Time
+	log                  []string // of each flow of a client: when, whence, whereto
 }
 
 // look is called for each connection at each sample, and counts those that the
@@ -196,6 +223,9 @@ func (f *flows) look(e lab.Flow) bool {
 	case f.before[key] || e.Src.Addr() == f.other || e.Dst.Addr().As4()[3] < 20: // nodes of the DHT
 		return false
 	case netip.MustParsePrefix(lanNet).Contains(e.Src.Addr()):
+		if !f.clients[key] {
+			f.log = append(f.log, fmt.Sprintf("%.1fs %d %v>%v", time.Since(f.began).Seconds(), e.Protocol, e.Src, e.Dst))
+		}
 		f.clients[key] = true
 		return false
 	}
@@ -219,7 +249,7 @@ func (r *release) play(t *testing.T, kinds []string, name string, warm bool, sta
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), clientsMayTake())
 	defer cancel()
-	f := &flows{before: map[[2]netip.AddrPort]bool{}, clients: map[[2]netip.AddrPort]bool{}, box: map[[2]netip.AddrPort]bool{}}
+	f := &flows{began: time.Now(), before: map[[2]netip.AddrPort]bool{}, clients: map[[2]netip.AddrPort]bool{}, box: map[[2]netip.AddrPort]bool{}}
 	f.other = r.clients[len(r.clients)-1].Addr()
 	had, err := r.router.Flows()
 	if err != nil {
@@ -275,12 +305,15 @@ func (r *release) play(t *testing.T, kinds []string, name string, warm bool, sta
 	if err != nil {
 		t.Fatal(err)
 	}
+	var stopping sync.WaitGroup
 	for _, p := range peers {
-		_ = p.Stop()
+		stopping.Go(func() { _ = p.Stop() })
 	}
+	stopping.Wait()
 	d.outside = float64(later-sent) / float64(r.size)
 	d.wan = float64(after.ToHost.Bytes-link.ToHost.Bytes) / float64(r.size)
 	d.clientFlows, d.boxFlows, d.boxPeak, d.dht = len(f.clients), len(f.box), stats.Peak, r.dht.Asked()-asked
+	t.Logf("%s: flows of clients, the first of %d: %s", name, len(f.log), strings.Join(f.log[:min(len(f.log), 60)], ", "))
 	t.Logf("%s: %.3f of the content from seeds, %.3f over the WAN, %d client flows, box %d flows (%d at once), last after %v, DHT asked %d times, %d samples",
 		name, d.outside, d.wan, d.clientFlows, d.boxFlows, d.boxPeak, d.last.Round(100*time.Millisecond), d.dht, stats.Samples)
 	return d
@@ -319,6 +352,7 @@ func (r *release) wait(ctx context.Context, t *testing.T, peers []*actors.Peer, 
 		select {
 		case <-time.After(200 * time.Millisecond):
 		case <-ctx.Done():
+			r.late += len(open)
 			for _, p := range open {
 				said, _ := p.Process.Output()
 				t.Errorf("%s on %s did not finish: %s", p.Kind, p.Host.Name(), said[max(0, len(said)-1500):])

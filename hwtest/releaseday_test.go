@@ -33,6 +33,24 @@ func TestUnmodifiedClients(t *testing.T) {
 	}
 }
 
+// TestSecureTracker: clients of an allowed torrent whose only tracker is behind
+// TLS, where the box hears nothing of them.
+func TestSecureTracker(t *testing.T) {
+	seeds, dead, size, modes := 10, 5, int64(12<<20), []string{"enforce"}
+	if soak() {
+		seeds, dead, size, modes = 100, 50, 100<<20, append(modes, "intercept")
+	}
+	for _, mode := range modes {
+		t.Run(mode, func(t *testing.T) {
+			r := newRelease(t, len(actors.PeerKinds), seeds, dead, size)
+			r.startBox(t, mode, r.secure)
+			r.torrent = r.secure
+			r.play(t, actors.PeerKinds, mode, true, nil)
+			figure(t, "release: "+mode+", tracker behind TLS: clients that did not finish", float64(r.late), 0, "clients")
+		})
+	}
+}
+
 // playRelease plays a day without the box, one with the box cold and one with it
 // warm.
 func playRelease(t *testing.T, r *release, mode string, kinds []string) {

@@ -28,8 +28,8 @@ const (
 )
 
 // outsideTracker is a tracker in the world that answers everything, and says with
-// what and whom it was asked: HTTP on ports 80 and 6969, UDP on 6969, and TLS
-// (something that begins like it) on 443.
+// what and whom it was asked: HTTP on ports 80 and 6969, UDP on 6969, TLS
+// (something that begins like it) on 443, and a node of the DHT on 6881.
 type outsideTracker struct {
 	mu    sync.Mutex // guards what follows
 	asked []string
@@ -83,7 +83,24 @@ func (o *outsideTracker) start(t *testing.T, world *lab.Host, addr string) {
 			c.Close()
 		}
 	}()
-	pc, err := world.ListenPacket("udp", net.JoinHostPort(addr, "6969"))
+	o.serve(t, world, net.JoinHostPort(addr, "6969"), func(host string, q []byte) []byte {
+		if q[15] == clientTransaction {
+			o.note(fmt.Sprintf("%s udp %d", host, q[11]))
+		}
+		return append([]byte{0, 0, 0, q[11]}, q[12:16]...)
+	})
+	o.serve(t, world, net.JoinHostPort(addr, "6881"), func(host string, q []byte) []byte {
+		o.note(fmt.Sprintf("%s %q", host, q))
+		return []byte("d1:rd2:id20:" + strings.Repeat("m", 20) + "6:valuesl6:" + dhtPeer + "ee1:t2:xy1:y1:re")
+	})
+}
+
+// dhtPeer is whom the node names.
+const dhtPeer = "peer:1"
+
+// serve answers datagrams.
+func (o *outsideTracker) serve(t *testing.T, world *lab.Host, addr string, answer func(host string, q []byte) []byte) {
+	pc, err := world.ListenPacket("udp", addr)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -95,12 +112,33 @@ func (o *outsideTracker) start(t *testing.T, world *lab.Host, addr string) {
 				return
 			}
 			host, _, _ := net.SplitHostPort(from.String())
-			if buf[15] == clientTransaction {
-				o.note(fmt.Sprintf("%s udp %d", host, buf[11]))
-			}
-			_, _ = pc.WriteTo(append([]byte{0, 0, 0, buf[11]}, buf[12:min(n, 16)]...), from)
+			_, _ = pc.WriteTo(answer(host, buf[:max(n, 16)]), from)
 		}
 	}()
+}
+
+// lookUp asks a node of the DHT for the peers of a torrent (BEP 5).
+func lookUp(t *testing.T, client *lab.Host, node string, infohash [20]byte) string {
+	t.Helper()
+	c, err := client.Dial("udp", node)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	q := "d1:ad2:id20:" + strings.Repeat("c", 20) + "9:info_hash20:" + string(infohash[:]) + "e1:q9:get_peers1:t2:xy1:y1:qe"
+	return askPacket(c, []byte(q))
+}
+
+// askPacket sends a datagram until something comes back.
+func askPacket(c net.Conn, q []byte) string {
+	answer := make([]byte, 300)
+	n := 0
+	for tries := 0; n == 0 && tries < 5; tries++ {
+		_, _ = c.Write(q)
+		_ = c.SetReadDeadline(time.Now().Add(3 * time.Second))
+		n, _ = c.Read(answer)
+	}
+	return string(answer[:n])
 }
 
 // askHTTP asks the tracker as a client does, and gives the answer as it came.
@@ -133,18 +171,7 @@ func askUDP(t *testing.T, client *lab.Host, tracker string, infohash [20]byte, o
 	hello := append(binary.BigEndian.AppendUint64(nil, 0x41727101980), 0, 0, 0, 0, 0, 0, 0, clientTransaction)
 	announce := append(binary.BigEndian.AppendUint64(nil, 9), 0, 0, 0, 1, 0, 0, 0, clientTransaction)
 	announce = append(append(append(announce, infohash[:]...), make([]byte, 62)...), options...)
-	var both []byte
-	for _, q := range [][]byte{hello, announce} {
-		answer := make([]byte, 100)
-		n := 0
-		for tries := 0; n == 0 && tries < 5; tries++ {
-			_, _ = c.Write(q)
-			_ = c.SetReadDeadline(time.Now().Add(3 * time.Second))
-			n, _ = c.Read(answer)
-		}
-		both = append(both, answer[:n]...)
-	}
-	return fmt.Sprintf("%x", both)
+	return fmt.Sprintf("%x", askPacket(c, hello)+askPacket(c, announce))
 }
 
 // TestUntouched: behind the box, an announce of a torrent that it is told of is
@@ -208,6 +235,8 @@ func TestUntouched(t *testing.T) {
 		{"scrape", false, func(a string) string {
 			return askHTTP(t, client, net.JoinHostPort(a, "80"), query("/scrape", allowed, ""))
 		}},
+		{"not allowed, DHT", false, func(a string) string { return lookUp(t, client, net.JoinHostPort(a, "6881"), strange) }},
+		{"private, DHT", false, func(a string) string { return lookUp(t, client, net.JoinHostPort(a, "6881"), private) }},
 		{"HTTPS", false, func(a string) string {
 			return askHTTP(t, client, net.JoinHostPort(a, "443"), query("/announce", allowed, ""))
 		}},
@@ -269,7 +298,14 @@ web = true
 			same++
 		}
 	}
-	figure(t, "untouched: announces of no concern that went another way", float64(2*9-same), 0, "announces")
+	figure(t, "untouched: announces of no concern that went another way", float64(2*11-same), 0, "announces")
+	for addr := range trackers { // the announces above made the box join
+		node := net.JoinHostPort(addr, "6881")
+		waitFor(t, "the box as the peer that a node names", func() bool {
+			answer := lookUp(t, client, node, allowed)
+			return strings.HasSuffix(answer, "e1:t2:xy1:y1:re") && strings.Contains(answer, "\x1a\xe1e") && !strings.Contains(answer, dhtPeer)
+		})
+	}
 	const many = 200
 	for addr, o := range trackers {
 		for range many {

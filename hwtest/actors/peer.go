@@ -13,6 +13,9 @@ import (
 	"github.com/cistern-edge/cistern/hwtest/lab"
 )
 
+// Authorities is the bundle of certificate authorities that clients trust.
+const Authorities = "/etc/ssl/certs/ca-certificates.crt"
+
 // PeerKinds are the torrent clients that StartPeer knows, as Debian has them.
 var PeerKinds = []string{"aria2", "qbittorrent", "transmission", "rtorrent"}
 
@@ -72,7 +75,13 @@ func StartPeer(ctx context.Context, kind string, host *lab.Host, torrent, dir st
 	default:
 		return nil, fmt.Errorf("start %s: no such client here", kind)
 	}
-	p.Process.Env = []string{"HOME=" + dir}
+	// OpenSSL otherwise has its authorities one by one; some clients meet
+	// others themselves in the directory for temporary files.
+	temp := host.File("tmp-" + filepath.Base(filepath.Dir(dir)))
+	if err := os.MkdirAll(temp, 0o755); err != nil {
+		return nil, fmt.Errorf("start %s: %w", kind, err)
+	}
+	p.Process.Env = []string{"HOME=" + dir, "TMPDIR=" + temp, "SSL_CERT_FILE=" + Authorities}
 	return p, p.Process.Start(ctx)
 }
 

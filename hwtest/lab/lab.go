@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -50,6 +51,7 @@ type Lab struct {
 	links    []*Link
 	closers  []func() error // run by Close, last first
 	serial   int
+	files    map[string]string // that processes see: path to source
 }
 
 // New makes an empty lab. It touches nothing but its directory. The caller
@@ -58,7 +60,7 @@ func New(cfg Config, log *slog.Logger) (*Lab, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, fmt.Errorf("lab config: %w", err)
 	}
-	l := &Lab{log: log, dir: cfg.Dir, hosts: map[string]*Host{}, switches: map[string]*Switch{}}
+	l := &Lab{log: log, dir: cfg.Dir, hosts: map[string]*Host{}, switches: map[string]*Switch{}, files: map[string]string{}}
 	if l.dir == "" {
 		dir, err := os.MkdirTemp("", "lab-")
 		if err != nil {
@@ -76,7 +78,25 @@ func New(cfg Config, log *slog.Logger) (*Lab, error) {
 	if err != nil {
 		return nil, fmt.Errorf("write lab directory: %w", err)
 	}
+	l.Show(l.hostsFile(), "/etc/hosts")
+	l.Show(l.resolvFile(), "/etc/resolv.conf")
 	return l, nil
+}
+
+// Show lets the processes that are started from now on see a file in place of
+// another, such as a bundle of certificate authorities of the lab's own. A path
+// that this machine has no file at stays as it is.
+func (l *Lab) Show(source, path string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.files[path] = source
+}
+
+// shown gives what Show was told.
+func (l *Lab) shown() map[string]string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return maps.Clone(l.files)
 }
 
 // Dir is where the output of processes goes.

@@ -143,10 +143,7 @@ func (p *Process) fork() error {
 	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
 		return fmt.Errorf("make mounts private: %w", err)
 	}
-	lab := p.host.lab
-	for source, target := range map[string]string{
-		lab.hostsFile(): "/etc/hosts", lab.resolvFile(): "/etc/resolv.conf",
-	} {
+	for target, source := range p.host.lab.shown() {
 		err := unix.Mount(source, target, "", unix.MS_BIND, "")
 		if err != nil && !errors.Is(err, os.ErrNotExist) { // a machine may have none
 			return fmt.Errorf("mount %s: %w", target, err)
