@@ -324,7 +324,7 @@ func clientsMayTake() time.Duration {
 	if soak() {
 		return 300 * time.Second
 	}
-	return 40 * time.Second
+	return 100 * time.Second
 }
 
 // wait waits until every client has its file, checks them, and says when the last

@@ -14,6 +14,7 @@ apt.install      ./hwtest        TestAptInstallsThroughTheBox
 fill.kill        ./hwtest        TestKillInTheMiddleOfAFill
 torrent.clients  ./hwtest        TestTorrentClientsDrinkFromTheBox
 swarm.untouched  ./hwtest        TestUntouched
+swarm.secure     ./hwtest        TestSecureTracker
 swarm.enforce    ./hwtest        TestUnmodifiedClients/enforce/mixed
 swarm.intercept  ./hwtest        TestUnmodifiedClients/intercept/mixed
 swarm.e.aria2    ./hwtest        TestUnmodifiedClients/enforce/aria2
