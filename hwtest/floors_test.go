@@ -42,6 +42,7 @@ var doors = map[string][]string{
 	"github.com/mdlayher/netlink":         {"cache/steer"},
 	"github.com/vishvananda/":             {"cache/steer", "hwtest/lab", "image/appliance"},
 	"github.com/insomniacslk/dhcp":        {"image/appliance"},
+	"github.com/brutella/dnssd":           {"image/appliance"},
 	"github.com/ulikunitz/xz":             {"image/build"},
 	"aead.dev/minisign":                   {"image", "image/build", "image/appliance", "cmd/mkimage"},
 	"github.com/ti-mo/conntrack":          {"cache/steer", "hwtest/lab"},

@@ -1,6 +1,7 @@
 package image
 
 import (
+	"crypto/rand"
 	"encoding/binary"
 	"encoding/hex"
 	"errors"
@@ -53,15 +54,29 @@ const gptMagic = "EFI PART"
 // ErrNoTable says that a disk has no partition table that holds together.
 var ErrNoTable = errors.New("no valid GUID partition table")
 
-// ReadTable reads the first table of a disk; its second one is not looked at.
-func ReadTable(disk io.ReaderAt) (Table, error) {
+// ReadTable reads the table of a disk of so many bytes: the first, or the second
+// where that does not hold together.
+func ReadTable(disk io.ReaderAt, size int64) (Table, error) {
+	t, err := readTable(disk, 1)
+	if err != nil && size > 2*sector {
+		if second, serr := readTable(disk, size/sector-1); serr == nil {
+			return second, nil
+		}
+	}
+	return t, err
+}
+
+func readTable(disk io.ReaderAt, lba int64) (Table, error) {
 	head := make([]byte, sector)
-	if _, err := disk.ReadAt(head, sector); err != nil {
+	if _, err := disk.ReadAt(head, lba*sector); err != nil {
 		return Table{}, fmt.Errorf("read the partition table: %w", err)
 	}
 	le := binary.LittleEndian
 	if string(head[:8]) != gptMagic || le.Uint32(head[12:]) != gptHeader || le.Uint32(head[80:]) != gptEntries || le.Uint32(head[84:]) != gptEntry {
 		return Table{}, ErrNoTable
+	}
+	if le.Uint64(head[24:]) != uint64(lba) {
+		return Table{}, fmt.Errorf("%w: its header says that it lies elsewhere", ErrNoTable)
 	}
 	sum := le.Uint32(head[16:])
 	clear(head[16:20])
@@ -95,6 +110,23 @@ func ReadTable(disk io.ReaderAt) (Table, error) {
 		})
 	}
 	return t, nil
+}
+
+// Rename gives the disk and every partition an ID of its own, so that no two
+// disks that began as the same image are taken for one another.
+func (t *Table) Rename() {
+	t.Disk = randomGUID()
+	for i := range t.Partitions {
+		t.Partitions[i].ID = randomGUID()
+	}
+}
+
+// randomGUID is of version 4 (RFC 9562 §5.4).
+func randomGUID() (g GUID) {
+	_, _ = rand.Read(g[:]) // it never fails
+	g[7] = g[7]&0x0f | 0x40
+	g[8] = g[8]&0x3f | 0x80
+	return g
 }
 
 // Find gives the partition with a number.

@@ -28,7 +28,7 @@ func TestTable(t *testing.T) {
 	if err := want.Write(small, int64(len(small))); err != nil {
 		t.Fatal(err)
 	}
-	got, err := ReadTable(small)
+	got, err := ReadTable(small, int64(len(small)))
 	if err != nil || got.Disk != want.Disk || !slices.Equal(got.Partitions, want.Partitions) {
 		t.Fatalf("read %+v, %v", got, err)
 	}
@@ -45,8 +45,17 @@ func TestTable(t *testing.T) {
 		t.Error("a partition beyond the disk was written")
 	}
 	small[600]++
-	if _, err := ReadTable(small); !errors.Is(err, ErrNoTable) {
-		t.Errorf("a flipped header: %v", err)
+	if again, err := ReadTable(small, int64(len(small))); err != nil || !slices.Equal(again.Partitions, want.Partitions) {
+		t.Errorf("the second table did not serve for the first: %+v, %v", again, err)
+	}
+	if _, err := ReadTable(small[:6*MiB], 6*MiB); !errors.Is(err, ErrNoTable) {
+		t.Errorf("a flipped header and no second one: %v", err)
+	}
+	again := want
+	again.Partitions = slices.Clone(want.Partitions)
+	again.Rename()
+	if again.Disk == want.Disk || again.Partitions[0].ID == want.Partitions[0].ID || again.Partitions[0].ID == again.Partitions[1].ID {
+		t.Errorf("renamed to %+v", again)
 	}
 }
 
@@ -71,7 +80,7 @@ func FuzzTable(f *testing.F) {
 	}
 	f.Add([]byte(disk[:34*sector]))
 	f.Fuzz(func(t *testing.T, data []byte) {
-		table, err := ReadTable(memory(data))
+		table, err := ReadTable(memory(data), int64(len(data)))
 		if err != nil {
 			return
 		}

@@ -10,6 +10,7 @@
 package appliance
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -18,6 +19,7 @@ import (
 	"os"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"aead.dev/minisign"
@@ -53,6 +55,7 @@ type Boot struct {
 	Trial  image.Slot // what has still to show that it works; empty: none
 	Left   string     // its remaining starts; "none": it used them all up
 	Broken image.Slot // a slot that could not be loaded
+	ESP    image.GUID // the partition that the boot loader was loaded from; zero: it did not say
 }
 
 // OnTrial says whether the running system has still to show that it works.
@@ -73,6 +76,8 @@ func parseBoot(line string) Boot {
 			b.Left = value
 		case key == "cistern.broken" && slot.Valid():
 			b.Broken = slot
+		case key == "cistern.boot":
+			b.ESP, _ = image.ParseGUID(value) // one that is none is not said
 		}
 	}
 	return b
@@ -87,9 +92,14 @@ type State struct {
 	Waiting  string        `json:"waiting,omitempty"` // for what, while it is not healthy
 	Boots    uint64        `json:"boots"`             // starts of this box, counted on its data
 	Started  time.Time     `json:"started"`
+	ReadyIn  float64       `json:"ready_in,omitempty"` // seconds from the kernel's start until it worked
 	Address  []string      `json:"addresses"`
-	Restarts int           `json:"restarts"`       // of the daemon since the start
-	Last     *Outcome      `json:"last,omitempty"` // what became of the last update
+	Restarts int           `json:"restarts"`            // of the daemon since the start
+	TimeFrom string        `json:"time_from,omitempty"` // the server that the clock was set by; empty: none has answered yet
+	Last     *Outcome      `json:"last,omitempty"`      // what became of the last update
+
+	Firmware     string `json:"firmware"`                // BIOS, UEFI, or UEFI, Secure Boot
+	MemAvailable int64  `json:"mem_available,omitempty"` // bytes
 }
 
 // Outcome is what became of an update.
@@ -115,6 +125,7 @@ type Box struct {
 	modules *modules
 	disk    disk
 	net     network
+	updates updateSettings
 	started time.Time
 	reboot  chan string // why
 	state   string      // the Box's folder on the data partition
@@ -126,11 +137,17 @@ type Box struct {
 	// updating is held by the one update that goes on.
 	updating sync.Mutex
 
+	mounted atomic.Bool  // the data is there, and disk, device and updates are set
+	judged  atomic.Int64 // when the health was last judged, in nanoseconds since started: the clock may be set meanwhile
+
 	// mu guards what follows.
 	mu       sync.Mutex
 	boots    uint64
 	healthy  bool
 	waiting  string
+	readyIn  float64
+	timeFrom string
+	firmware string
 	restarts int
 	last     *Outcome
 }
@@ -143,7 +160,7 @@ func New(cfg Config, log *slog.Logger, ring *Ring) (*Box, error) {
 	if cfg.Patience == 0 {
 		cfg.Patience = 4 * time.Minute
 	}
-	b := &Box{cfg: cfg, log: log, ring: ring, started: time.Now(), reboot: make(chan string, 1), waiting: "the start", state: stateDir}
+	b := &Box{cfg: cfg, log: log, ring: ring, started: time.Now(), reboot: make(chan string, 1), waiting: "the disk", state: stateDir}
 	b.setEnv = b.writeGrubEnv
 	if err := readJSON(image.ReleaseFile, &b.release); err != nil {
 		return nil, fmt.Errorf("read what runs: %w", err)
@@ -176,25 +193,28 @@ func (b *Box) Run(ctx context.Context) (reason string, err error) {
 	var parts sync.WaitGroup
 	defer parts.Wait()
 	defer cancel()
+	b.judged.Store(int64(time.Since(b.started)))
 	dog := openWatchdog(b.modules, b.log)
-	parts.Go(func() { dog.run(ctx) })
+	parts.Go(func() { dog.run(ctx, b.alive) })
 	parts.Go(func() { b.modules.watch(ctx) })
 	parts.Go(func() { b.screen(ctx) })
+	parts.Go(func() { b.judge(ctx) })
 
-	b.wait("the disk")
 	if err := b.openDisk(ctx); err != nil {
 		b.log.Error("failed to open the data", "err", err)
 		b.wait("the disk: " + err.Error())
 	} else {
 		b.settle()
+		started := firmware(b.modules)
+		b.mu.Lock()
+		b.firmware = started
+		b.mu.Unlock()
 		b.stage("data mounted")
-		b.wait("the network")
-		settings, fault := readNetwork()
-		parts.Go(func() { b.net.run(ctx, settings, fault) })
-		parts.Go(func() { b.supervise(ctx) })
-		parts.Go(func() { b.serve(ctx) })
+		b.mounted.Store(true)
+		for _, part := range b.services() {
+			parts.Go(func() { part(ctx) })
+		}
 	}
-	parts.Go(func() { b.judge(ctx) })
 	select {
 	case <-ctx.Done():
 		return "asked to stop", nil
@@ -202,6 +222,40 @@ func (b *Box) Run(ctx context.Context) (reason string, err error) {
 		b.log.Info("rebooting", "reason", reason)
 		return reason, nil
 	}
+}
+
+// services are what runs once the data is there. Settings with a fault are left
+// out, and said.
+func (b *Box) services() []func(context.Context) {
+	settings, err := readSettings[networkSettings](networkFile)
+	if err != nil {
+		b.log.Error("failed to read network.toml, so DHCP is asked", "err", err)
+	}
+	name := cmp.Or(settings.Name, defaultName)
+	if err := setHostname(name); err != nil {
+		b.log.Error("failed to set the name", "err", err)
+	}
+	updates, err := readSettings[updateSettings](updateFile)
+	if err != nil {
+		b.log.Error("failed to read update.toml, so no channel is looked at", "err", err)
+	}
+	b.updates = updates
+	return []func(context.Context){
+		func(ctx context.Context) { b.net.run(ctx, settings) },
+		b.supervise,
+		b.serve,
+		b.console,
+		b.followChannel,
+		b.watchSticks,
+		func(ctx context.Context) { b.keepTime(ctx, settings.NTP) },
+		func(ctx context.Context) { b.announce(ctx, name) },
+		func(ctx context.Context) { b.syslog(ctx, settings.Syslog) },
+	}
+}
+
+// restartSoon lets the answer to whoever asked go first.
+func (b *Box) restartSoon(reason string) {
+	time.AfterFunc(2*time.Second, func() { b.restart(reason) })
 }
 
 // restart asks Run to end; the first reason stands.
@@ -225,7 +279,8 @@ func (b *Box) State() State {
 	defer b.mu.Unlock()
 	s := State{
 		Release: b.release, Slot: b.boot.Slot, OnTrial: b.boot.OnTrial(), Healthy: b.healthy, Waiting: b.waiting,
-		Boots: b.boots, Started: b.started, Address: addresses, Restarts: b.restarts,
+		Boots: b.boots, Started: time.Now().Add(-time.Since(b.started)), ReadyIn: b.readyIn, Address: addresses, Restarts: b.restarts,
+		Firmware: b.firmware, MemAvailable: memAvailable(), TimeFrom: b.timeFrom,
 	}
 	if b.last != nil {
 		last := *b.last

@@ -5,9 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 	"unsafe"
@@ -29,12 +31,12 @@ func (d disk) part(number int) string { return "/dev/" + d.parts[number] }
 // mounts the data, and takes what people left on the CONFIG partition.
 func (b *Box) openDisk(ctx context.Context) error {
 	for deadline := time.Now().Add(90 * time.Second); ; {
-		if d, ok := findDisk("/sys/class/block"); ok {
+		if d, ok := b.ownDisk(findDisks("/sys/class/block")); ok {
 			b.disk, b.device = d, d.part
 			break
 		}
 		if time.Now().After(deadline) {
-			return errors.New("no disk with the box's partitions was found")
+			return errors.New("the disk that it was started from was not found")
 		}
 		b.modules.scan()
 		select {
@@ -58,23 +60,49 @@ func (b *Box) openDisk(ctx context.Context) error {
 	return b.adopt()
 }
 
-// findDisk looks for the disk whose partitions have the names and numbers of an
-// image.
-func findDisk(class string) (disk, bool) {
+// ownDisk picks the one that the boot loader was loaded from: a stick and an
+// installed disk look the same.
+func (b *Box) ownDisk(disks []disk) (disk, bool) {
+	for _, d := range disks {
+		table, _, err := readTable(d.name)
+		if err != nil {
+			b.log.Debug("failed to read a partition table", "disk", d.name, "err", err)
+			continue
+		}
+		if esp := table.Find(image.PartESP); b.boot.ESP == (image.GUID{}) || esp != nil && esp.ID == b.boot.ESP {
+			return d, true
+		}
+	}
+	return disk{}, false
+}
+
+// readTable reads the partition table of a disk and says how large that is.
+func readTable(name string) (image.Table, int64, error) {
+	f, err := os.Open("/dev/" + name)
+	if err != nil {
+		return image.Table{}, 0, err
+	}
+	defer f.Close()
+	size, err := f.Seek(0, io.SeekEnd)
+	if err != nil {
+		return image.Table{}, 0, err
+	}
+	table, err := image.ReadTable(f, size)
+	return table, size, err
+}
+
+// findDisks looks for disks whose partitions have the names and numbers of an
+// image, and gives them by name.
+func findDisks(class string) (disks []disk) {
 	entries, err := os.ReadDir(class)
 	if err != nil {
-		return disk{}, false
+		return nil
 	}
 	found := map[string]disk{}
 	for _, e := range entries {
-		text, err := os.ReadFile(filepath.Join(class, e.Name(), "uevent"))
+		info, err := uevent(filepath.Join(class, e.Name()))
 		if err != nil {
 			continue
-		}
-		info := map[string]string{}
-		for line := range strings.Lines(string(text)) {
-			key, value, _ := strings.Cut(strings.TrimSpace(line), "=")
-			info[key] = value
 		}
 		for _, p := range image.Partitions() {
 			if info["PARTNAME"] != p.Name || info["PARTN"] != fmt.Sprint(p.Number) {
@@ -91,16 +119,30 @@ func findDisk(class string) (disk, bool) {
 			found[whole].parts[p.Number] = e.Name()
 		}
 	}
-	for _, d := range found {
-		if len(d.parts) >= image.PartData {
-			return d, true
+	for _, name := range slices.Sorted(maps.Keys(found)) {
+		if len(found[name].parts) >= image.PartData {
+			disks = append(disks, found[name])
 		}
 	}
-	return disk{}, false
+	return disks
+}
+
+// uevent reads what the kernel says of a device.
+func uevent(dir string) (map[string]string, error) {
+	text, err := os.ReadFile(filepath.Join(dir, "uevent"))
+	if err != nil {
+		return nil, err
+	}
+	info := map[string]string{}
+	for line := range strings.Lines(string(text)) {
+		key, value, _ := strings.Cut(strings.TrimSpace(line), "=")
+		info[key] = value
+	}
+	return info, nil
 }
 
 // growPartition makes the last partition end where the disk does, on the disk
-// and in the kernel.
+// and in the kernel. At the first start it gives the disk its own identity.
 func growPartition(d disk) error {
 	f, err := os.OpenFile("/dev/"+d.name, os.O_RDWR, 0)
 	if err != nil {
@@ -111,17 +153,23 @@ func growPartition(d disk) error {
 	if err != nil {
 		return err
 	}
-	table, err := image.ReadTable(f)
+	table, err := image.ReadTable(f, size)
 	if err != nil {
 		return err
 	}
-	if !table.Grow(size) {
+	esp := table.Find(image.PartESP)
+	fresh := esp != nil && esp.ID == image.Partitions()[image.PartESP-1].ID
+	if fresh {
+		table.Rename()
+	}
+	grown := table.Grow(size)
+	if !grown && !fresh {
 		return nil
 	}
 	if err := table.Write(f, size); err != nil {
 		return err
 	}
-	if err := f.Sync(); err != nil {
+	if err := f.Sync(); err != nil || !grown {
 		return err
 	}
 	return resizePartition(f, table.Find(image.PartData))
@@ -138,14 +186,26 @@ func resizePartition(f *os.File, p *image.Partition) error {
 }
 
 // openData checks, mounts and grows the file system of the data. One that
-// cannot be checked is mounted all the same: a cache is better than none.
+// cannot be checked is mounted all the same: a cache is better than none. One
+// that was asked to be is made anew before.
 func (b *Box) openData() error {
 	dev := b.disk.part(image.PartData)
+	if halfMade(dev) {
+		if err := format(dev, image.DataImage); err != nil {
+			return err
+		}
+	}
 	if err := check(dev); err != nil {
 		b.log.Error("failed to check the data", "err", err)
 	}
-	if err := unix.Mount(dev, dataDir, "ext4", unix.MS_NOATIME|unix.MS_NODEV|unix.MS_NOSUID, ""); err != nil {
-		return fmt.Errorf("mount the data: %w", err)
+	if err := mountData(dev); err != nil {
+		return err
+	}
+	if _, err := os.Stat(filepath.Join(stateDir, resetFile)); err == nil {
+		if err := errors.Join(unix.Unmount(dataDir, 0), format(dev, image.DataImage), mountData(dev)); err != nil {
+			return err
+		}
+		b.log.Info("made the data anew")
 	}
 	if err := growData(dev); err != nil {
 		b.log.Error("failed to grow the file system", "err", err)
@@ -154,6 +214,13 @@ func (b *Box) openData() error {
 		if err := os.MkdirAll(dir, 0o700); err != nil {
 			return fmt.Errorf("open the data: %w", err)
 		}
+	}
+	return nil
+}
+
+func mountData(dev string) error {
+	if err := unix.Mount(dev, dataDir, "ext4", unix.MS_NOATIME|unix.MS_NODEV|unix.MS_NOSUID, ""); err != nil {
+		return fmt.Errorf("mount the data: %w", err)
 	}
 	return nil
 }

@@ -17,10 +17,6 @@ import (
 	"github.com/cistern-edge/cistern/image"
 )
 
-// compressedModule tells finit_module(2) that the kernel is to decompress
-// (MODULE_INIT_COMPRESSED_FILE).
-const compressedModule = 4
-
 // modules loads kernel modules for what the machine has.
 type modules struct {
 	index image.Modules
@@ -75,11 +71,7 @@ func insert(file string) error {
 		return err
 	}
 	defer f.Close()
-	flags := 0
-	if strings.HasSuffix(file, ".xz") {
-		flags = compressedModule
-	}
-	if err := unix.FinitModule(int(f.Fd()), "", flags); err != nil && !errors.Is(err, unix.EEXIST) {
+	if err := unix.FinitModule(int(f.Fd()), "", 0); err != nil && !errors.Is(err, unix.EEXIST) {
 		return err
 	}
 	return nil

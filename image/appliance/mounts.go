@@ -9,6 +9,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// defaultName is what the box is called until network.toml says otherwise.
+const defaultName = "cistern"
+
 // Mounts makes the file systems that every program expects. It is the first
 // thing that PID 1 does.
 func Mounts() error {
@@ -43,7 +46,7 @@ func Mounts() error {
 			return fmt.Errorf("set %s: %w", file, err)
 		}
 	}
-	return setHostname()
+	return setHostname(defaultName)
 }
 
 // Reboot writes what is held back, lets go of the disk and restarts the machine.

@@ -16,29 +16,19 @@ import (
 	"github.com/vishvananda/netlink"
 )
 
-// network gives every wired interface an address: the fixed one to the first,
-// DHCP to the rest. IPv6 is the kernel's (SLAAC).
+// network gives every wired interface an address, or the bridge that they make:
+// the fixed one to the first, DHCP to the rest. IPv6 is the kernel's (SLAAC).
 type network struct {
 	log *slog.Logger
 
 	// mu guards what follows.
-	mu    sync.Mutex
-	fault error // of network.toml
+	mu  sync.Mutex
+	ntp []string // servers of time that DHCP named
 }
 
 // run looks after the interfaces until ctx is done; new ones are taken as they
 // come.
-func (n *network) run(ctx context.Context, s networkSettings, fault error) {
-	if fault == nil && s.Address != "" {
-		_, fault = netlink.ParseAddr(s.Address)
-	}
-	if fault != nil {
-		n.log.Error("failed to read network.toml, so DHCP is asked", "err", fault)
-		s = networkSettings{}
-	}
-	n.mu.Lock()
-	n.fault = fault
-	n.mu.Unlock()
+func (n *network) run(ctx context.Context, s networkSettings) {
 	if lo, err := netlink.LinkByName("lo"); err == nil {
 		if err := netlink.LinkSetUp(lo); err != nil {
 			n.log.Error("failed to bring up loopback", "err", err)
@@ -46,25 +36,29 @@ func (n *network) run(ctx context.Context, s networkSettings, fault error) {
 	}
 	var links sync.WaitGroup
 	defer links.Wait()
-	known := map[string]bool{}
+	known, fixed := map[string]bool{}, false
 	for rest := 100 * time.Millisecond; ; rest = min(rest*3/2, 5*time.Second) {
 		for _, link := range wired() {
 			name := link.Attrs().Name
 			if known[name] {
 				continue
 			}
-			fixed := s.Address != "" && len(known) == 0
 			known[name] = true
-			if err := netlink.LinkSetUp(link); err != nil {
+			port, err := n.port(link, s)
+			if err != nil {
 				n.log.Error("failed to bring up an interface", "interface", name, "err", err)
 				continue
 			}
 			n.log.Info("brought up interface", "interface", name, "address", link.Attrs().HardwareAddr.String())
-			if fixed {
-				n.setFixed(link, s)
-				continue
+			switch {
+			case known[port.Attrs().Name] && port != link: // the bridge, which has its address
+			case s.Address != "" && !fixed:
+				fixed = true
+				n.setFixed(port, s)
+			default:
+				links.Go(func() { n.dhcp(ctx, port) })
 			}
-			links.Go(func() { n.dhcp(ctx, link) })
+			known[port.Attrs().Name] = true
 		}
 		if pause(ctx, rest) {
 			return
@@ -131,7 +125,7 @@ func ask(ctx context.Context, name string) (*nclient4.Lease, error) {
 	if err != nil {
 		return nil, err
 	}
-	lease, err := c.Request(ctx, dhcpv4.WithOption(dhcpv4.OptHostName("cistern")))
+	lease, err := c.Request(ctx, dhcpv4.WithOption(dhcpv4.OptHostName(hostname())), dhcpv4.WithRequestedOptions(dhcpv4.OptionNTPServers))
 	return lease, errors.Join(err, c.Close())
 }
 
@@ -164,11 +158,31 @@ func (n *network) take(link netlink.Link, lease *nclient4.Lease) error {
 	if fresh {
 		n.log.Info("got a lease", "interface", link.Attrs().Name, "address", ours.String(), "gateway", gateway)
 	}
-	var servers []string
-	for _, s := range ack.DNS() {
-		servers = append(servers, s.String())
+	n.mu.Lock()
+	n.ntp = texts(ack.NTPServers())
+	n.mu.Unlock()
+	return resolvers(texts(ack.DNS()), ack.DomainName())
+}
+
+func texts(addrs []net.IP) (list []string) {
+	for _, a := range addrs {
+		list = append(list, a.String())
 	}
-	return resolvers(servers, ack.DomainName())
+	return list
+}
+
+// timeServers are those of network.toml, else DHCP's, else the public ones.
+func (n *network) timeServers(fixed []string) []string {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	switch {
+	case len(fixed) > 0:
+		return fixed
+	case len(n.ntp) > 0:
+		return append([]string(nil), n.ntp...)
+	default:
+		return []string{defaultTime}
+	}
 }
 
 func apply(link netlink.Link, addr *net.IPNet, gateway net.IP) error {
@@ -237,6 +251,15 @@ func (n *network) addresses() (list []string) {
 }
 
 // setHostname names the machine for whoever asks it.
-func setHostname() error {
-	return os.WriteFile("/proc/sys/kernel/hostname", []byte("cistern\n"), 0o644)
+func setHostname(name string) error {
+	return os.WriteFile("/proc/sys/kernel/hostname", []byte(name+"\n"), 0o644)
+}
+
+// hostname is what the machine is called.
+func hostname() string {
+	name, err := os.Hostname()
+	if err != nil {
+		return defaultName
+	}
+	return name
 }

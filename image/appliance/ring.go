@@ -14,6 +14,7 @@ type Ring struct {
 	mu   sync.Mutex
 	text []byte
 	max  int
+	tail []chan []byte
 }
 
 // NewRing keeps about so many bytes.
@@ -30,7 +31,24 @@ func (r *Ring) Write(p []byte) (int, error) {
 	if r.out != nil {
 		_, _ = r.out.Write(p)
 	}
+	for _, t := range r.tail {
+		select {
+		case t <- append([]byte(nil), p...):
+		default: // who reads is too slow
+		}
+	}
 	return len(p), nil
+}
+
+// Follow gives what is kept and then all that is written, for as long as the Ring
+// lives. A reader that is slow misses some.
+func (r *Ring) Follow() <-chan []byte {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	t := make(chan []byte, 256)
+	t <- append([]byte(nil), r.text...)
+	r.tail = append(r.tail, t)
+	return t
 }
 
 // Bytes is a copy of what is kept, oldest first.

@@ -9,7 +9,6 @@ import (
 	"path/filepath"
 	"unsafe"
 
-	"github.com/pelletier/go-toml/v2"
 	"golang.org/x/sys/unix"
 
 	"github.com/cistern-edge/cistern/image"
@@ -18,8 +17,11 @@ import (
 // configFile is the daemon's configuration.
 const configFile = stateDir + "/cistern.toml"
 
-// networkFile says how to reach the network.
-const networkFile = stateDir + "/network.toml"
+// networkFile says how to reach the network, updateFile where updates come from.
+const (
+	networkFile = stateDir + "/network.toml"
+	updateFile  = stateDir + "/update.toml"
+)
 
 // seedFile holds randomness for the next start.
 const seedFile = stateDir + "/seed"
@@ -48,6 +50,7 @@ func (b *Box) adopt() (err error) {
 	}{
 		{"cistern.toml", configFile, 0o644},
 		{"network.toml", networkFile, 0o644},
+		{"update.toml", updateFile, 0o644},
 		{"admin.password", storeDir + "/admin.password", 0o600},
 		{"admin.token", storeDir + "/admin.token", 0o600},
 	} {
@@ -98,26 +101,6 @@ func handOver() error {
 		}
 		return nil
 	})
-}
-
-// networkSettings is network.toml.
-type networkSettings struct {
-	Address string   `toml:"address"` // with its prefix; empty: DHCP
-	Gateway string   `toml:"gateway"`
-	DNS     []string `toml:"dns"`
-}
-
-// readNetwork reads network.toml; one that is missing means DHCP, and so does
-// one with faults, which the network's check names.
-func readNetwork() (s networkSettings, err error) {
-	text, err := os.ReadFile(networkFile)
-	if errors.Is(err, fs.ErrNotExist) {
-		return s, nil
-	}
-	if err == nil {
-		err = toml.Unmarshal(text, &s)
-	}
-	return s, err
 }
 
 // seed credits the randomness that the last run left, and leaves some for the

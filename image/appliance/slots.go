@@ -7,8 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"net"
-	"net/http"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -36,6 +34,9 @@ func (b *Box) settle() {
 		boots, _ = strconv.ParseUint(strings.TrimSpace(string(text)), 10, 64) // damaged: counted anew
 	}
 	boots++
+	if err := noEarlier(filepath.Join(b.state, bootsFile)); err != nil {
+		b.log.Error("failed to set the clock", "err", err)
+	}
 	if err := writeFile(filepath.Join(b.state, bootsFile), fmt.Appendln(nil, boots), 0o644); err != nil {
 		b.log.Error("failed to count the start", "err", err)
 	}
@@ -117,62 +118,6 @@ func (b *Box) writeGrubEnv(env image.GrubEnv) (err error) {
 	return errors.Join(err, f.Sync(), f.Close())
 }
 
-// judge watches whether the system works. One on trial is committed when it
-// does, and left when it has not in time.
-func (b *Box) judge(ctx context.Context) {
-	deadline := time.Now().Add(b.cfg.Patience)
-	for pending := b.boot.OnTrial(); ; {
-		missing := b.missing(ctx)
-		if pause(ctx, 0) {
-			return
-		}
-		if missing != b.State().Waiting {
-			b.wait(missing)
-			if missing == "" {
-				b.log.Info("works", "after", time.Since(b.started), "addresses", b.net.addresses())
-			} else {
-				b.stage("waiting for " + missing)
-			}
-		}
-		switch {
-		case pending && missing == "":
-			pending = !b.commit()
-		case pending && time.Now().After(deadline):
-			b.giveUp(missing)
-			return
-		}
-		if pause(ctx, time.Second) {
-			return
-		}
-	}
-}
-
-// missing names the first thing that a working system has and this one lacks.
-func (b *Box) missing(ctx context.Context) string {
-	var data, root unix.Stat_t
-	if errors.Join(unix.Stat(dataDir, &data), unix.Stat("/", &root)) != nil || data.Dev == root.Dev {
-		return "the data partition"
-	}
-	if err := b.net.ready(); err != nil {
-		return err.Error()
-	}
-	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
-	defer cancel()
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+b.cfg.Health+"/", nil)
-	if err != nil {
-		return err.Error()
-	}
-	client := http.Client{Transport: &http.Transport{DisableKeepAlives: true, DialContext: (&net.Dialer{}).DialContext}}
-	resp, err := client.Do(req)
-	if err != nil {
-		return "an answer of the proxy"
-	}
-	if err := resp.Body.Close(); err != nil {
-		return "an answer of the proxy"
-	}
-	return ""
-}
-
 // commit makes the running system the one that is started from now on.
 func (b *Box) commit() bool {
 	if err := b.setEnv(image.GrubEnv{"slot": string(b.boot.Slot)}); err != nil {
@@ -182,7 +127,7 @@ func (b *Box) commit() bool {
 	b.mu.Lock()
 	b.boot.Trial = ""
 	b.mu.Unlock()
-	b.outcome(func(o *Outcome) { o.State, o.Stage, o.Time = "committed", "", time.Now() })
+	b.outcome(func(o *Outcome) { o.State, o.Stage, o.Reason, o.Time = "committed", "", "", time.Now() })
 	b.log.Info("committed the new system", "version", b.release.Version, "slot", b.boot.Slot)
 	return true
 }
@@ -191,6 +136,10 @@ func (b *Box) commit() bool {
 func (b *Box) giveUp(missing string) {
 	reason := fmt.Sprintf("%s did not work within %v: it still waited for %s", b.release.Version, b.cfg.Patience, missing)
 	b.log.Error("gave up the new system", "reason", reason)
+	if !b.mounted.Load() {
+		b.restart(reason) // the boot loader has counted
+		return
+	}
 	b.outcome(func(o *Outcome) { o.Reason = reason })
 	err := b.setEnv(image.GrubEnv{"slot": string(b.boot.Slot.Other()), "trial": string(b.boot.Slot), "left": "0"})
 	if err != nil {

@@ -8,6 +8,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/url"
 	"os"
 	"path/filepath"
 	"time"
@@ -44,7 +45,19 @@ func (b *Box) handler() http.Handler {
 	mux.HandleFunc("GET /log", func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write(b.ring.Bytes()) })
 	mux.HandleFunc("POST /restart", func(w http.ResponseWriter, _ *http.Request) {
 		answer(w, http.StatusOK, b.State())
-		time.AfterFunc(time.Second, func() { b.restart("somebody asked for it") })
+		b.restartSoon("somebody asked for it")
+	})
+	mux.HandleFunc("GET /disks", func(w http.ResponseWriter, _ *http.Request) { answer(w, http.StatusOK, b.Disks()) })
+	mux.HandleFunc("POST /reset", func(w http.ResponseWriter, r *http.Request) { done(w, b.Reset(r.Context())) })
+	mux.HandleFunc("POST /install", func(w http.ResponseWriter, r *http.Request) {
+		done(w, b.Install(r.Context(), r.URL.Query().Get("disk")))
+	})
+	mux.HandleFunc("POST /check", func(w http.ResponseWriter, r *http.Request) {
+		o, err := b.Check(r.Context())
+		if err != nil && o.State == "" {
+			o = Outcome{State: "refused", Reason: err.Error()}
+		}
+		answer(w, http.StatusOK, o)
 	})
 	mux.HandleFunc("POST /update", func(w http.ResponseWriter, r *http.Request) {
 		o, err := b.Update(r.Context(), r.Body)
@@ -58,6 +71,19 @@ func (b *Box) handler() http.Handler {
 		}
 	})
 	return mux
+}
+
+// reply says that something was done, or why not.
+type reply struct {
+	Fault string `json:"fault,omitempty"`
+}
+
+func done(w http.ResponseWriter, err error) {
+	if err != nil {
+		answer(w, http.StatusUnprocessableEntity, reply{err.Error()})
+		return
+	}
+	answer(w, http.StatusOK, reply{})
 }
 
 func answer(w http.ResponseWriter, status int, v any) {
@@ -90,6 +116,40 @@ func (r *Remote) State(ctx context.Context) (s State, err error) {
 // Restart asks for a restart of the machine.
 func (r *Remote) Restart(ctx context.Context) error {
 	return r.call(ctx, http.MethodPost, "/restart", nil, &State{})
+}
+
+// Disks lists the disks of the machine.
+func (r *Remote) Disks(ctx context.Context) (disks []Disk, err error) {
+	err = r.call(ctx, http.MethodGet, "/disks", nil, &disks)
+	return disks, err
+}
+
+// Install copies the running system to a disk; see [Box.Install].
+func (r *Remote) Install(ctx context.Context, disk string) error {
+	return r.do(ctx, "/install?disk="+url.QueryEscape(disk))
+}
+
+// Reset asks for a factory reset.
+func (r *Remote) Reset(ctx context.Context) error { return r.do(ctx, "/reset") }
+
+// Check looks at the channel; see [Box.Check]. A refusal is an [Outcome].
+func (r *Remote) Check(ctx context.Context) (o Outcome, err error) {
+	err = r.call(ctx, http.MethodPost, "/check", nil, &o)
+	return o, err
+}
+
+// ErrRefused is what the Box would not do, with its reason.
+var ErrRefused = errors.New("the system refused")
+
+func (r *Remote) do(ctx context.Context, path string) error {
+	var said reply
+	if err := r.call(ctx, http.MethodPost, path, nil, &said); err != nil {
+		return err
+	}
+	if said.Fault != "" {
+		return fmt.Errorf("%w: %s", ErrRefused, said.Fault)
+	}
+	return nil
 }
 
 // Log gives the last lines that the system wrote.

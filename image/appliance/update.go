@@ -35,7 +35,12 @@ func (b *Box) Update(ctx context.Context, file io.Reader) (Outcome, error) {
 	if !b.updating.TryLock() {
 		return Outcome{}, ErrBusy
 	}
-	defer b.updating.Unlock()
+	installed := false
+	defer func() {
+		if !installed { // else nobody touches the slot again before the restart
+			b.updating.Unlock()
+		}
+	}()
 	if b.State().OnTrial {
 		return Outcome{}, ErrOnTrial
 	}
@@ -54,8 +59,9 @@ func (b *Box) Update(ctx context.Context, file io.Reader) (Outcome, error) {
 		b.log.Warn("refused an update", "err", err)
 		return next, err
 	}
+	installed = true
 	b.log.Info("installed an update", "version", next.Version, "slot", slot)
-	time.AfterFunc(2*time.Second, func() { b.restart("update to " + next.Version) }) // the answer goes first
+	b.restartSoon("update to " + next.Version)
 	return next, nil
 }
 

@@ -41,6 +41,7 @@ func newBench(t *testing.T, boot Boot) *bench {
 		device: func(partition int) string { return filepath.Join(dir, []string{3: "slot-a", 4: "slot-b"}[partition]) },
 		setEnv: func(env image.GrubEnv) error { b.env = env; return nil },
 	}
+	b.mounted.Store(true)
 	for _, name := range []string{"slot-a", "slot-b"} {
 		if err := os.WriteFile(filepath.Join(dir, name), []byte("what was there before"), 0o600); err != nil {
 			t.Fatal(err)
@@ -94,6 +95,9 @@ func TestUpdate(t *testing.T) {
 	}
 	if b.env["slot"] != "a" || b.env["trial"] != "b" || b.env["left"] != "3" {
 		t.Errorf("the boot loader was told %v", b.env)
+	}
+	if _, err := b.Update(t.Context(), bytes.NewReader(b.file(t, system, nil))); !errors.Is(err, ErrBusy) {
+		t.Errorf("one more before the restart: %v", err)
 	}
 	if <-b.reboot == "" {
 		t.Error("no restart")
@@ -190,6 +194,8 @@ func TestParseBoot(t *testing.T) {
 		"cistern.slot=b cistern.trial= ":     {Slot: image.SlotB},
 		"cistern.slot=a cistern.broken=b":    {Slot: image.SlotA, Broken: image.SlotB},
 		"cistern.slot=../x cistern.trial=zz": {Slot: image.SlotA},
+		"cistern.boot=43495354-4552-4e00-8000-000000000001 cistern.slot=b": {Slot: image.SlotB, ESP: image.Partitions()[0].ID},
+		"cistern.boot=": {Slot: image.SlotA},
 	} {
 		if got := parseBoot(line); got != want {
 			t.Errorf("%q: %+v", line, got)
@@ -267,11 +273,12 @@ func TestFindDisk(t *testing.T) {
 		}
 	}
 	add("sda", "EFI", "root", "swap")
-	if d, ok := findDisk(class); ok {
+	if d := findDisks(class); len(d) > 0 {
 		t.Errorf("found %+v", d)
 	}
 	add("vda", "cistern-esp", "CONFIG", "cistern-a", "cistern-b", "cistern-data")
-	if d, ok := findDisk(class); !ok || d.name != "vda" || d.part(image.PartData) != "/dev/vda5" {
+	add("sdb", "cistern-esp", "CONFIG", "cistern-a", "cistern-b", "cistern-data")
+	if d := findDisks(class); len(d) != 2 || d[0].name != "sdb" || d[1].name != "vda" || d[1].part(image.PartData) != "/dev/vda5" {
 		t.Errorf("found %+v", d)
 	}
 }

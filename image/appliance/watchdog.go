@@ -39,10 +39,14 @@ func openWatchdog(m *modules, log *slog.Logger) watchdog {
 	return w
 }
 
-// run feeds it until ctx is done, and does not stop it: what comes after, a
-// reboot, may hang too.
-func (w watchdog) run(ctx context.Context) {
+// run feeds it while the system is alive, until ctx is done, and does not stop
+// it: what comes after, a reboot, may hang too.
+func (w watchdog) run(ctx context.Context, alive func() bool) {
 	for w.dev != nil {
+		if !alive() {
+			w.log.Error("left the watchdog to bite: the system hangs")
+			return
+		}
 		if _, err := w.dev.Write([]byte{0}); err != nil {
 			w.log.Error("failed to feed the watchdog", "err", err)
 		}

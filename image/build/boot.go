@@ -53,7 +53,7 @@ func esp(arch string, packages map[string][]byte, date time.Time) ([]byte, error
 }
 
 // biosModules is what GRUB needs to get to its grub.cfg without UEFI.
-var biosModules = strings.Fields("biosdisk part_gpt fat normal configfile loadenv regexp test linux search sleep reboot minicmd all_video echo serial")
+var biosModules = strings.Fields("biosdisk part_gpt fat normal configfile loadenv regexp probe test linux search sleep reboot minicmd all_video echo serial")
 
 // bios makes the boot code of sector 0 and GRUB's core image, which knows where
 // it lies on the disk. They are made by grub-mkimage from the modules that
