@@ -3,6 +3,8 @@ package admin
 import (
 	"context"
 	"encoding/json"
+	"errors"
+	"fmt"
 	"io"
 	"net/http"
 	"time"
@@ -14,6 +16,20 @@ import (
 
 // System is the appliance under the box.
 type System interface {
+	Release
+	Machine
+}
+
+// Machine is what the appliance runs on.
+type Machine interface {
+	Disks(ctx context.Context) ([]client.Disk, error)
+	// Order does what was checked to be one of the orders; a refusal is an Update
+	// whose State says so.
+	Order(ctx context.Context, o client.SystemOrder) (client.Update, error)
+}
+
+// Release is what the appliance runs, and its successor.
+type Release interface {
 	State(ctx context.Context) (client.System, error)
 	// Update takes an update file; a refusal is an Update whose State says so.
 	Update(ctx context.Context, file io.Reader) (client.Update, error)
@@ -38,6 +54,13 @@ func (s *Server) system(a huma.API, mux *http.ServeMux) {
 		}
 		return s.parts.System.State(ctx)
 	}, http.StatusServiceUnavailable)
+	offer(a, http.MethodGet, "/system/disks", "list-disks", "The disks of the appliance's machine, and what they hold", func(ctx context.Context, _ *ask) ([]client.Disk, error) {
+		if s.parts.System == nil {
+			return nil, errNoSystem()
+		}
+		return s.parts.System.Disks(ctx)
+	}, http.StatusServiceUnavailable)
+	mux.HandleFunc("POST /api/v1/system/order", s.order)
 	mux.HandleFunc("POST /api/v1/system/update", s.update)
 	mux.HandleFunc("GET /api/v1/system/log", func(w http.ResponseWriter, r *http.Request) {
 		if s.parts.System == nil {
@@ -56,26 +79,51 @@ func (s *Server) system(a huma.API, mux *http.ServeMux) {
 
 // update passes an update file on as it comes.
 func (s *Server) update(w http.ResponseWriter, r *http.Request) {
+	s.patiently(w, "update", func() (client.Update, error) { return s.parts.System.Update(r.Context(), r.Body) })
+}
+
+// order has the appliance do something. What erases is said so in the order, so
+// that nobody does it by a slip.
+func (s *Server) order(w http.ResponseWriter, r *http.Request) {
+	var o client.SystemOrder
+	d := json.NewDecoder(http.MaxBytesReader(w, r.Body, maxBody))
+	d.DisallowUnknownFields()
+	if err := d.Decode(&o); err != nil {
+		problem(w, http.StatusUnprocessableEntity, "this is no order: "+err.Error())
+		return
+	}
+	switch {
+	case o.Do == client.Restart, o.Do == client.CheckChannel:
+	case o.Do != client.Reset && o.Do != client.Install:
+		problem(w, http.StatusUnprocessableEntity, fmt.Sprintf("there is no order %q", o.Do))
+		return
+	case !o.Erase:
+		problem(w, http.StatusUnprocessableEntity, "this erases data; the order has to say so: \"erase\": true")
+		return
+	}
+	s.patiently(w, o.Do, func() (client.Update, error) { return s.parts.System.Order(r.Context(), o) })
+}
+
+// patiently has the appliance do what takes longer than a request may, and
+// answers with what came of it.
+func (s *Server) patiently(w http.ResponseWriter, what string, do func() (client.Update, error)) {
 	if s.parts.System == nil {
 		problem(w, http.StatusServiceUnavailable, errNoSystem().Error())
 		return
 	}
 	control := http.NewResponseController(w)
 	deadline := time.Now().Add(updateTime)
-	if err := control.SetReadDeadline(deadline); err != nil {
-		s.log.Debug("failed to give an update its time", "err", err)
+	if err := errors.Join(control.SetReadDeadline(deadline), control.SetWriteDeadline(deadline)); err != nil {
+		s.log.Debug("failed to give an order its time", "err", err)
 	}
-	if err := control.SetWriteDeadline(deadline); err != nil {
-		s.log.Debug("failed to give an update its time", "err", err)
-	}
-	u, err := s.parts.System.Update(r.Context(), r.Body)
+	u, err := do()
 	switch {
 	case err != nil:
 		problem(w, http.StatusInternalServerError, err.Error())
 	case u.State == "refused":
-		problem(w, http.StatusUnprocessableEntity, "the update was refused: "+u.Reason)
+		problem(w, http.StatusUnprocessableEntity, "the "+what+" was refused: "+u.Reason)
 	default:
-		s.log.Info("update was taken", "version", u.Version, "client", clientAddr(r).String())
+		s.log.Info("system was commanded", "order", what, "version", u.Version)
 		w.Header().Set("Content-Type", "application/json")
 		_ = json.NewEncoder(w).Encode(u) // who asked has gone
 	}

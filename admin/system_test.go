@@ -28,6 +28,17 @@ func (appliance) Update(_ context.Context, file io.Reader) (client.Update, error
 	return client.Update{State: "trial", Version: "1.1"}, err
 }
 
+func (appliance) Disks(context.Context) ([]client.Disk, error) {
+	return []client.Disk{{Name: "sda", Bytes: 1 << 30, Holds: []string{"sda1: root"}}}, nil
+}
+
+func (appliance) Order(_ context.Context, o client.SystemOrder) (client.Update, error) {
+	if o.Disk == "sdb" {
+		return client.Update{State: "refused", Reason: "there is no such disk"}, nil
+	}
+	return client.Update{State: "done"}, nil
+}
+
 func TestSystem(t *testing.T) {
 	parts := sample(time.Now())
 	s := newServer(t, Config{}, parts)
@@ -58,6 +69,22 @@ func TestSystem(t *testing.T) {
 	}
 	if _, err := box.Update(t.Context(), strings.NewReader("forged")); err == nil || !strings.Contains(err.Error(), "signature is wrong") {
 		t.Errorf("a refusal: %v", err)
+	}
+	for order, want := range map[client.SystemOrder]string{
+		{Do: client.Restart}:                             "",
+		{Do: client.Reset}:                               "erase",
+		{Do: client.Reset, Erase: true}:                  "",
+		{Do: client.Install, Disk: "sda"}:                "erase",
+		{Do: client.Install, Disk: "sda", Erase: true}:   "",
+		{Do: client.Install, Disk: "sdb", Erase: true}:   "no such disk",
+		{Do: "format everything", Disk: "", Erase: true}: "no order",
+	} {
+		if u, err := box.Order(t.Context(), order); want == "" && (err != nil || u.State != "done") || want != "" && (err == nil || !strings.Contains(err.Error(), want)) {
+			t.Errorf("%+v: %+v, %v", order, u, err)
+		}
+	}
+	if disks, err := box.Disks(t.Context()); err != nil || len(disks) != 1 || disks[0].Holds[0] != "sda1: root" {
+		t.Errorf("%+v, %v", disks, err)
 	}
 	if sys, err := box.System(t.Context()); err != nil || !sys.Healthy {
 		t.Errorf("%+v, %v", sys, err)

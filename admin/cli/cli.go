@@ -63,6 +63,7 @@ type grammar struct {
 	Snippets snippetsCmd `cmd:"" help:"Print DHCP option 252 lines for dnsmasq, Kea, ISC and OpenWrt."`
 	Agents   agentsCmd   `cmd:"" help:"List the enrolled agents, or revoke one."`
 	Update   updateCmd   `cmd:"" help:"Update an appliance, or tell what became of the last update."`
+	System   systemCmd   `cmd:"" help:"Command an appliance: disks, installation, factory reset, restart, update channel."`
 	Norm     normCmd     `cmd:"" help:"Send and receive files by reliable multicast (RFC 5740), without a box."`
 }
 

@@ -4,18 +4,15 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"net/http"
 	"net/url"
 	"strconv"
 
 	"github.com/cistern-edge/cistern/admin"
-	"github.com/cistern-edge/cistern/admin/client"
 	"github.com/cistern-edge/cistern/cache"
 	"github.com/cistern-edge/cistern/cache/content"
 	"github.com/cistern-edge/cistern/cache/origin"
 	"github.com/cistern-edge/cistern/cache/proxy"
-	"github.com/cistern-edge/cistern/image/appliance"
 	"github.com/cistern-edge/cistern/multicast"
 	"github.com/cistern-edge/cistern/multicast/announce"
 	"github.com/cistern-edge/cistern/multicast/norm"
@@ -192,38 +189,3 @@ func (a agents) Revoke(_ context.Context, node string) error {
 func (a agents) Fingerprint() string { return a.key.Fingerprint().String() }
 
 func nodeText(n norm.NodeID) string { return strconv.FormatUint(uint64(n), 10) }
-
-// system is the appliance as the panel sees it.
-type system struct{ remote *appliance.Remote }
-
-// systemOf is nil where the box is a program on somebody's machine.
-func systemOf(socket string) admin.System {
-	if socket == "" {
-		return nil
-	}
-	return system{appliance.Dial(socket)}
-}
-
-func (s system) State(ctx context.Context) (client.System, error) {
-	st, err := s.remote.State(ctx)
-	out := client.System{
-		Version: st.Release.Version, Slot: string(st.Slot), OnTrial: st.OnTrial, Healthy: st.Healthy, Waiting: st.Waiting,
-		Boots: st.Boots, Started: st.Started, Restarts: st.Restarts,
-	}
-	if st.Last != nil {
-		last := outcome(*st.Last)
-		out.Last = &last
-	}
-	return out, err
-}
-
-func (s system) Update(ctx context.Context, file io.Reader) (client.Update, error) {
-	o, err := s.remote.Update(ctx, file)
-	return outcome(o), err
-}
-
-func (s system) Log(ctx context.Context) ([]byte, error) { return s.remote.Log(ctx) }
-
-func outcome(o appliance.Outcome) client.Update {
-	return client.Update{Version: o.Version, Slot: o.Slot, State: o.State, Reason: o.Reason, Starts: o.Starts, Time: o.Time}
-}

@@ -1,0 +1,80 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+
+	"github.com/cistern-edge/cistern/admin"
+	"github.com/cistern-edge/cistern/admin/client"
+	"github.com/cistern-edge/cistern/image/appliance"
+)
+
+// system is the appliance as the panel sees it.
+type system struct{ remote *appliance.Remote }
+
+// systemOf is nil where the box is a program on somebody's machine.
+func systemOf(socket string) admin.System {
+	if socket == "" {
+		return nil
+	}
+	return system{appliance.Dial(socket)}
+}
+
+func (s system) State(ctx context.Context) (client.System, error) {
+	st, err := s.remote.State(ctx)
+	out := client.System{
+		Version: st.Release.Version, Slot: string(st.Slot), OnTrial: st.OnTrial, Healthy: st.Healthy, Waiting: st.Waiting,
+		Boots: st.Boots, Started: st.Started, ReadyIn: st.ReadyIn, Restarts: st.Restarts, MemAvailable: st.MemAvailable, TimeFrom: st.TimeFrom, Firmware: st.Firmware,
+	}
+	if st.Last != nil {
+		last := outcome(*st.Last)
+		out.Last = &last
+	}
+	return out, err
+}
+
+func (s system) Update(ctx context.Context, file io.Reader) (client.Update, error) {
+	o, err := s.remote.Update(ctx, file)
+	return outcome(o), err
+}
+
+func (s system) Log(ctx context.Context) ([]byte, error) { return s.remote.Log(ctx) }
+
+func outcome(o appliance.Outcome) client.Update {
+	return client.Update{Version: o.Version, Slot: o.Slot, State: o.State, Reason: o.Reason, Starts: o.Starts, Time: o.Time}
+}
+
+func (s system) Disks(ctx context.Context) ([]client.Disk, error) {
+	disks, err := s.remote.Disks(ctx)
+	list := make([]client.Disk, len(disks))
+	for i, d := range disks {
+		list[i] = client.Disk(d)
+	}
+	return list, err
+}
+
+func (s system) Order(ctx context.Context, o client.SystemOrder) (client.Update, error) {
+	var err error
+	switch o.Do {
+	case client.CheckChannel:
+		found, err := s.remote.Check(ctx)
+		return outcome(found), err
+	case client.Install:
+		err = s.remote.Install(ctx, o.Disk)
+	case client.Reset:
+		err = s.remote.Reset(ctx)
+	case client.Restart:
+		err = s.remote.Restart(ctx)
+	default:
+		err = fmt.Errorf("%w: there is no order %q", appliance.ErrRefused, o.Do)
+	}
+	switch {
+	case errors.Is(err, appliance.ErrRefused):
+		return client.Update{State: "refused", Reason: err.Error()}, nil
+	case err != nil:
+		return client.Update{}, err
+	}
+	return client.Update{State: "done"}, nil
+}
