@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Runs the parts of the issues' figures at full size, a line each: figure, bound,
-# ok or short. Names of parts as arguments run these alone; each part takes less
-# than nine minutes.
+# ok or short. Names of parts (image.bios), or of several (image), as arguments run
+# these alone; each part takes less than nine minutes.
 set -uo pipefail
 cd "$(dirname "$0")/.."
 export CISTERN_SOAK=1
@@ -62,7 +62,22 @@ norm.time        ./hwtest        TestNormTime
 norm.scale       ./hwtest        TestNormScale
 norm.cpu         ./hwtest        TestNormCPU
 norm.fuzz        ./multicast/norm fuzz
-image            ./hwtest        ^TestImage$
+image.uefi       ./hwtest        TestImageStarts/uefi
+image.bios       ./hwtest        TestImageStarts/bios
+image.secure     ./hwtest        TestImageStarts/secure
+image.nvme       ./hwtest        TestImageStarts/nvme
+image.sata       ./hwtest        TestImageStarts/sata
+image.update     ./hwtest        TestImageUpdate
+image.refused    ./hwtest        TestImageRefuses
+image.panic      ./hwtest        TestImageFallsBack/panic
+image.hang       ./hwtest        TestImageFallsBack/hang
+image.deaf       ./hwtest        TestImageFallsBack/deaf
+image.reset      ./hwtest        TestImageReset
+image.install    ./hwtest        TestImageInstalls
+image.stick      ./hwtest        TestImageStick
+image.channel    ./hwtest        TestImageChannel
+image.network    ./hwtest        TestImageNetwork
+image.powercut   ./hwtest        TestImagePowerCut
 "
 
 story() { # name of the part, package, pattern
@@ -83,7 +98,14 @@ demo() {
   CGO_ENABLED=0 go build -trimpath -o bin/ ./hwtest/demo && bin/demo lan --size "${SIZE:-200MB}" --bin bin || fail=1
 }
 
-for part in ${*:-$(awk 'NF {print $1}' <<<"$parts") demo}; do
+named() { # names: "image" is every part image.…; one that is no part stays
+  local name
+  for name in "$@"; do
+    awk -v name="$name" '$1 == name || index($1, name ".") == 1 {print $1; n++} END {if (!n) print name}' <<<"$parts"
+  done
+}
+
+for part in $(named ${*:-$(awk 'NF {print $1}' <<<"$parts") demo}); do
   echo "== $part"
   [ "$part" = demo ] && { demo; continue; }
   read -r package pattern < <(awk -v part="$part" '$1 == part {print $2, $3}' <<<"$parts") || {
