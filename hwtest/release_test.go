@@ -230,7 +230,7 @@ func (f *flows) look(e lab.Flow) bool {
 		return false
 	}
 	f.box[key] = true
-	return e.Established || e.Protocol == unix.IPPROTO_UDP
+	return e.Established || e.Protocol == unix.IPPROTO_UDP && e.ReplyBytes > 0 // the dead do not answer
 }
 
 // day is what one run came to.
