@@ -18,9 +18,9 @@ def session(addr, arg):
         "outgoing_interfaces": addr,
         "upload_rate_limit": arg["rate"],
         "enable_dht": False, "enable_lsd": False, "enable_upnp": False, "enable_natpmp": False,
-        # One NAT stands before all clients, and flows are counted as TCP.
+        # One NAT stands before all clients.
         "allow_multiple_connections_per_ip": True,
-        "enable_incoming_utp": False, "enable_outgoing_utp": False,
+        "enable_outgoing_utp": False,
         "alert_mask": 0, "aio_threads": 1, "hashing_threads": 1,
     })
     for path in arg["torrents"]:
