@@ -9,11 +9,12 @@ ONLY  ?=
 SIZE  ?= 200MB
 SUITE ?=
 ARCH  ?= amd64
+DIST  ?= dist
 VERSION ?= $(shell git describe --tags --always 2>/dev/null || echo dev)
 KEY   ?= dist/update.key
 
 .DEFAULT_GOAL := help
-.PHONY: help build run test unit stories lint golangci vuln fuzz demo bench soak conformance image image-lock clean
+.PHONY: help build run test unit stories lint golangci vuln fuzz demo bench soak conformance image image-lock deb clean
 
 help: ## what can be made
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' Makefile | expand -t 16
@@ -67,6 +68,10 @@ image: ## the flashable image and its update file under dist/ (ARCH=amd64, VERSI
 image-lock: ## pin the Debian packages of the image anew (ARCH=amd64)
 	@CGO_ENABLED=0 $(GO) build -trimpath -o $(BIN)/ ./cmd/mkimage
 	@$(BIN)/mkimage lock --arch $(ARCH) --lock image/packages-$(ARCH).json
+
+deb: ## Debian packages of box and agent under dist/ (ARCH=amd64, VERSION)
+	@CGO_ENABLED=0 GOARCH=$(ARCH) $(GO) build -trimpath -buildvcs=false -ldflags "-s -w -buildid= -X main.version=$(VERSION)" -o $(BIN)/$(ARCH)/ ./cmd/cisternd ./cmd/cistern ./cmd/cistern-agent
+	@GO=$(GO) image/deb/make.sh $(VERSION) $(ARCH) $(BIN)/$(ARCH) $(DIST)
 
 fuzz: ## every fuzz target for a while (FUZZTIME=60s)
 	@hwtest/fuzz.sh

@@ -78,6 +78,7 @@ image.stick      ./hwtest        TestImageStick
 image.channel    ./hwtest        TestImageChannel
 image.network    ./hwtest        TestImageNetwork
 image.powercut   ./hwtest        TestImagePowerCut
+deb              ./hwtest        ^TestDebianPackages$
 "
 
 story() { # name of the part, package, pattern
