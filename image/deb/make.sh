@@ -50,7 +50,7 @@ package() {
   find "$tree" -type d -exec chmod 755 {} + -o -exec chmod 644 {} +
   find "$tree/usr/share/man" -type f -exec gzip -9n {} +
   install -D -t "$tree/usr/bin" "${@/#/$programs/}"
-  install -m 644 copyright "$doc/copyright"
+  install -D -m 644 copyright "$doc/copyright" # the folder: git keeps no empty ones
   gzip -9nc ../../CHANGELOG.md >"$doc/changelog.gz"
   licences "${@/#/$programs/}" | gzip -9n >"$doc/licences.gz"
   for script in postinst prerm postrm; do
