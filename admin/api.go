@@ -77,6 +77,7 @@ func (s *Server) api() (http.Handler, *description, error) {
 	s.commands(a)
 	s.keeping(a)
 	s.system(a, mux)
+	s.measuring(a)
 	mux.HandleFunc("/api/", func(w http.ResponseWriter, r *http.Request) {
 		problem(w, http.StatusNotFound, "the API has no "+r.URL.Path+"; see /api/v1/docs")
 	})

@@ -34,6 +34,8 @@ func (s *Server) routes() (http.Handler, error) {
 	mux.Handle("/api/", s.members(api, refuse))
 	mux.Handle("GET /{$}", s.members(http.HandlerFunc(s.panel), s.toLogin))
 	mux.Handle("GET /explain", s.members(http.HandlerFunc(s.explainPage), s.toLogin))
+	mux.Handle("GET /hardware", s.members(http.HandlerFunc(s.hardwarePage), s.toLogin))
+	mux.Handle("POST /hardware", s.members(http.HandlerFunc(s.hardwareForm), s.toLogin))
 	mux.Handle("GET /events", s.members(http.HandlerFunc(s.events), refuse))
 	mux.Handle("POST /logout", s.members(http.HandlerFunc(s.logout), s.toLogin))
 	metrics := s.metrics()

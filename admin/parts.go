@@ -28,6 +28,8 @@ type Parts struct {
 	Agents  Agents
 	// System is the appliance under the box; nil where there is none.
 	System System
+	// Hardware measures the machine.
+	Hardware Hardware
 	// Requests tell of the past.
 	Requests Requests
 	// Uplink says whether the outside can be reached.
@@ -128,4 +130,10 @@ type Agents interface {
 	Revoke(ctx context.Context, node string) error
 	// Fingerprint is the text form of the box's public key.
 	Fingerprint() string
+}
+
+// Hardware measures the machine that the box runs on; tell gets the report as far
+// as it is, until Qualify returns.
+type Hardware interface {
+	Qualify(ctx context.Context, order client.QualifyOrder, tell func(client.Qualification)) (client.Qualification, error)
 }

@@ -75,6 +75,7 @@ type Server struct {
 	rates    *rates
 	recent   recent
 	scrub    scrub
+	hardware hardware
 	life     context.Context // what goes on behind requests lives in it
 	end      context.CancelFunc
 	streams  chan struct{} // a token for each live page that may be open
@@ -137,6 +138,7 @@ func (s *Server) Serve(ctx context.Context, listener net.Listener) error {
 	defer func() {
 		s.end()
 		s.scrub.stop()
+		s.hardware.stop()
 	}()
 	server := &http.Server{
 		Handler:           s.handler,

@@ -79,6 +79,7 @@ image.channel    ./hwtest        TestImageChannel
 image.network    ./hwtest        TestImageNetwork
 image.powercut   ./hwtest        TestImagePowerCut
 deb              ./hwtest        ^TestDebianPackages$
+qualify          ./hwtest        ^TestQualifyOnALAN$
 "
 
 story() { # name of the part, package, pattern

@@ -64,6 +64,7 @@ type grammar struct {
 	Agents   agentsCmd   `cmd:"" help:"List the enrolled agents, or revoke one."`
 	Update   updateCmd   `cmd:"" help:"Update an appliance, or tell what became of the last update."`
 	System   systemCmd   `cmd:"" help:"Command an appliance: disks, installation, factory reset, restart, update channel."`
+	Hwtest   hwtestCmd   `cmd:"" help:"Measure what a machine can do as a box, and say it in words."`
 	Norm     normCmd     `cmd:"" help:"Send and receive files by reliable multicast (RFC 5740), without a box."`
 }
 
@@ -116,7 +117,7 @@ func Run(ctx context.Context, args []string, env Env) (code int) {
 }
 
 func (g *grammar) run(ctx context.Context, command *kong.Context, env Env) error {
-	if strings.HasPrefix(command.Command(), "norm ") {
+	if strings.HasPrefix(command.Command(), "norm ") || command.Command() == "hwtest" && g.Hwtest.local() {
 		return command.Run(&session{ctx: ctx, env: env, json: g.JSON})
 	}
 	token, err := client.FindToken(g.Token, env.Getenv, g.Data, g.Box)
