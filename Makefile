@@ -42,7 +42,7 @@ unit: ## unit tests of every package, with the race detector
 	CGO_ENABLED=1 $(GO) test -vet=off -race -timeout 10m $(UNITS)
 
 stories: build ## real kernels, foreign clients and servers, at reduced size
-	CGO_ENABLED=0 $(GO) test -vet=off -timeout 15m ./hwtest/...
+	CGO_ENABLED=0 $(GO) test -vet=off -timeout 25m ./hwtest/...
 
 demo: build ## release day on one machine, with and without the box (SIZE=200MB)
 	@CGO_ENABLED=0 $(GO) build -trimpath -o $(BIN)/ ./hwtest/demo
