@@ -189,7 +189,7 @@ func (c cast) run(t *testing.T, row string) outcome {
 			out.Whole++
 		}
 	}
-	t.Logf("%-34s %-16s %3d Mbit/s: %2d of %2d whole, wire %.4f, %.2f s (tail %.2f, GRTT %.3f), CPU-s/GB %.1f and %.1f, sender: %v",
+	t.Logf("figure: table: %-34s %-16s %3d Mbit/s: %2d of %2d whole, wire %.4f, %.2f s (tail %.2f, GRTT %.3f), CPU-s/GB %.1f and %.1f, sender: %v",
 		row, c.name, c.mbit, out.Whole, c.receivers, out.Wire, out.Seconds, out.Tail, out.GRTT, out.Sender, out.Receiver, failed)
 	return out
 }

@@ -34,13 +34,15 @@ func compare(figure, unit, peer string, ours, theirs []float64, bound float64) l
 		Figure: figure, Unit: unit, Peer: peer, Ours: median(ours), Theirs: median(theirs), Bound: bound, Runs: len(ours),
 		OursAll: ours, TheirsAll: theirs,
 	}
-	l.Ratio = l.Ours / l.Theirs
+	if l.Theirs != 0 {
+		l.Ratio = l.Ours / l.Theirs
+	}
 	return l
 }
 
 func (l line) verdict() string {
 	switch {
-	case l.Bound == 0:
+	case l.Bound == 0, l.Theirs == 0:
 		return ""
 	case l.Least && l.Ratio >= l.Bound, !l.Least && l.Ratio <= l.Bound:
 		return "ok"
