@@ -372,6 +372,10 @@ func hitting(t *testing.T, s *scene, address string, size int) (waits func() []t
 		}
 		curls = append(curls, p)
 	}
+	waitFor(t, "a first hit", func() bool {
+		out, _ := curls[0].Output() // what could not be read is not there
+		return len(out) > 0
+	})
 	return func() (all []time.Duration) {
 		for _, p := range curls {
 			if err := p.Stop(); err != nil {

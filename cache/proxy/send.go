@@ -9,7 +9,7 @@ import (
 )
 
 // listenConfig makes sockets for clients. With Multipath TCP, which net would
-// listen for, options set here do not reach the connections, and sendfile copies.
+// listen for, options set here do not reach the connections.
 func listenConfig() net.ListenConfig {
 	lc := net.ListenConfig{Control: limitUnsent}
 	lc.SetMultipathTCP(false)

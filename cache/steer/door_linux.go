@@ -33,7 +33,7 @@ func openDoor(cfg Config) (*door, error) {
 	d := &door{}
 	for _, host := range []string{"127.0.0.1", "::1"} {
 		lc := net.ListenConfig{Control: control(setTransparent)}
-		lc.SetMultipathTCP(false) // sendfile copies with it
+		lc.SetMultipathTCP(false) // as towards the clients of cache/proxy
 		addr := net.JoinHostPort(host, strconv.Itoa(int(cfg.Port)))
 		l, err := lc.Listen(context.Background(), "tcp", addr)
 		if err != nil {
