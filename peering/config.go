@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/http"
 	"net/netip"
 	"net/url"
 	"strconv"
@@ -58,6 +59,10 @@ type Config struct {
 	BoxURL string
 	// Trackers are named in torrents that the box makes, and nowhere else.
 	Trackers []string
+	// Web carries requests to mirrors, web seeds, feeds and .torrent files, with
+	// the bounds on the uplink: origin.Mirrors in the box. nil: requests go through
+	// the swarm's dialer, as fast as they can.
+	Web http.RoundTripper
 	// MaxTorrents bounds how many torrents are taken on; 0 means 1000.
 	MaxTorrents int
 	// MaxFiles bounds the files of one torrent; 0 means 1000.

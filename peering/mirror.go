@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/cistern-edge/cistern/cache/content"
+	"github.com/cistern-edge/cistern/cache/origin"
 )
 
 // Mirror is an HTTP server that brings pieces of a torrent beside its peers: a
@@ -128,6 +129,12 @@ func (m *mirror) settle(ctx context.Context, n int64, err error) (over bool) {
 		return ctx.Err() != nil
 	}
 	m.setErr(err)
+	var busy *origin.BusyError
+	var down *origin.OfflineError
+	if errors.As(err, &busy) || errors.As(err, &down) { // not the mirror's fault
+		wait(ctx, 20*m.share.swarm.cfg.tick)
+		return false
+	}
 	m.failures++
 	log := m.share.swarm.log
 	if m.failures > maxMirrorFailures || errors.Is(err, errUseless) || m.lied() >= maxMirrorLies {
@@ -193,11 +200,10 @@ func (m *mirror) copy(ctx context.Context, s span, came func(n int, end int64) e
 		return err
 	}
 	defer body.Close()
+	waking := &wakeful{body, idle}
 	buf := make([]byte, mirrorChunk)
 	for off := s.r.Off; off < s.r.End; {
-		idle.Reset(mirrorIdle)
-		n, err := io.ReadFull(body, buf[:min(mirrorChunk, s.r.End-off)])
-		idle.Stop()
+		n, err := io.ReadFull(waking, buf[:min(mirrorChunk, s.r.End-off)])
 		if n > 0 {
 			if _, err := t.sink.WriteAt(buf[:n], off); err != nil {
 				return err
@@ -212,6 +218,19 @@ func (m *mirror) copy(ctx context.Context, s span, came func(n int, end int64) e
 		}
 	}
 	return nil
+}
+
+// wakeful is a body that winds up a timer with all that comes: what is read may be
+// slow, because the uplink is shared, but not silent.
+type wakeful struct {
+	io.Reader
+	timer *time.Timer
+}
+
+func (w *wakeful) Read(p []byte) (int, error) {
+	w.timer.Reset(mirrorIdle)
+	defer w.timer.Stop()
+	return w.Reader.Read(p)
 }
 
 // get asks for a part of a file.

@@ -19,6 +19,7 @@ import (
 	"golang.org/x/time/rate"
 
 	"github.com/cistern-edge/cistern/cache/content"
+	"github.com/cistern-edge/cistern/cache/origin"
 )
 
 // webServer serves files by their paths, all answers together at most limit
@@ -216,4 +217,69 @@ func TestReaderIsServedFirst(t *testing.T) {
 	if have := b.torrent(snap.InfoHash).Have; have > size*3/4 {
 		t.Errorf("%d of %d bytes had to come before the megabyte that was wanted", have, size)
 	}
+}
+
+// rounds counts requests and answers them as next does; before that the uplink is
+// down for a while.
+type rounds struct {
+	next  http.RoundTripper
+	down  int64
+	count atomic.Int64
+}
+
+func (r *rounds) RoundTrip(req *http.Request) (*http.Response, error) {
+	if r.count.Add(1) <= r.down {
+		return nil, &origin.OfflineError{Since: time.Now(), Why: "a test"}
+	}
+	return r.next.RoundTrip(req)
+}
+
+// What mirrors bring is asked for as everything else by HTTP: under the cap on the
+// uplink, and with patience while that is down.
+func TestMirrorsShareTheUplink(t *testing.T) {
+	files := set{"disk.img": random(54, 2<<20)}
+	_, mi := build(t, "disk.img", files, 64<<10, modes["v1"])
+	web, _ := webServer(t, 0, files)
+	var paced atomic.Int64
+	mirrors, err := origin.NewMirrors(origin.Config{Dial: plainDial, Pace: origin.NewPacer(func(time.Time) int64 {
+		paced.Add(1)
+		return 0
+	})}, testLog())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(mirrors.Close)
+	way := &rounds{next: mirrors, down: maxMirrorFailures + 2}
+	b := newBox(t, func(c *Config) { c.Web, c.tick = way, time.Millisecond })
+	snap := b.complete(b.add(seededBy(t, mi, web+"/disk.img")).InfoHash)
+	b.holds("btih:"+snap.InfoHash+"/disk.img", files["disk.img"])
+	if paced.Load() == 0 {
+		t.Error("the cap on the uplink was not asked")
+	}
+	if got := mirrors.Stats().Bytes; got != snap.Size {
+		t.Errorf("%d of %d bytes came by the box's way to servers", got, snap.Size)
+	}
+}
+
+// A mirror brings no more than the uplink is let.
+func TestSwarmAndMirrorsKeepToTheUplink(t *testing.T) {
+	const cap = 1 << 20
+	size := 2 << 20
+	if soak() {
+		size = 16 << 20
+	}
+	files := set{"disk.img": random(55, size)}
+	_, mi := build(t, "disk.img", files, 64<<10, modes["v1"])
+	one, _ := webServer(t, 0, files)
+	two, _ := webServer(t, 0, files)
+	mirrors, err := origin.NewMirrors(origin.Config{Dial: plainDial, Pace: origin.NewPacer(func(time.Time) int64 { return cap })}, testLog())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(mirrors.Close)
+	b := newBox(t, func(c *Config) { c.Web = mirrors })
+	began := time.Now()
+	b.complete(b.add(seededBy(t, mi, one+"/disk.img", strings.Replace(two, "127.0.0.1", "localhost", 1)+"/disk.img")).InfoHash)
+	got := float64(size) - cap/2 // what comes at once, and what is read and not yet paid for
+	figure(t, "limits: wan.rate with two web seeds: brought of what it lets through", got/time.Since(began).Seconds()/cap, 1.05, "×", true)
 }

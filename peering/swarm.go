@@ -102,7 +102,7 @@ func New(cfg Config, store *cache.Store, dial Dial, log *slog.Logger) (*Swarm, e
 	}
 	s.budget = newBudget(cfg.MaxConnections, s.rebalance)
 	s.hasher = newHasher(store, cfg.Dir)
-	s.http = newHTTP(dial)
+	s.http = newHTTP(cfg.Web, dial)
 	s.follower = newFollower(s)
 	return s, nil
 }

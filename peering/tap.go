@@ -67,7 +67,10 @@ func wait(ctx context.Context, d time.Duration) {
 }
 
 // newHTTP makes the client that mirrors are asked with, through the one way out.
-func newHTTP(dial Dial) *http.Client {
+func newHTTP(web http.RoundTripper, dial Dial) *http.Client {
+	if web != nil {
+		return &http.Client{Transport: web}
+	}
 	return &http.Client{Transport: &http.Transport{
 		DialContext: dial, DisableCompression: true, MaxIdleConnsPerHost: 2, IdleConnTimeout: time.Minute,
 		TLSHandshakeTimeout: 10 * time.Second, ResponseHeaderTimeout: mirrorIdle, ForceAttemptHTTP2: true,

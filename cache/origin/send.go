@@ -14,6 +14,14 @@ import (
 	"time"
 )
 
+// RoundTrip implements http.RoundTripper, for who reads files from servers himself:
+// a request waits for its place, is refused while the uplink is down, and its body
+// counts and is paced as every other.
+func (m *Mirrors) RoundTrip(req *http.Request) (*http.Response, error) {
+	resp, _, err := m.send(req.Clone(req.Context()))
+	return resp, err
+}
+
 // send sends one request when there is a place for it, and counts. The place is
 // taken until the body has been read or closed. sent is when the wait for it was
 // over: an answer is no older for having been waited for (RFC 9111 §4.2.3).

@@ -135,7 +135,7 @@ func (c *runCommand) Run(ctx context.Context) error {
 	var swarm *peering.Swarm
 	var torrents proxy.Torrents
 	if cfg.Peering.Enabled {
-		if swarm, err = peering.New(swarmConfig(cfg, address), store, dialer.DialContext, log); err != nil {
+		if swarm, err = peering.New(swarmConfig(cfg, address, mirrors), store, dialer.DialContext, log); err != nil {
 			return err
 		}
 		torrents = torrentMaker{swarm}

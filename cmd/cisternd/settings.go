@@ -66,12 +66,12 @@ func pacer(cfg config.WAN) *origin.Pacer {
 	})
 }
 
-func swarmConfig(cfg config.Config, address string) peering.Config {
+func swarmConfig(cfg config.Config, address string, web http.RoundTripper) peering.Config {
 	out := peering.Config{
 		Dir: filepath.Join(cfg.Store.Dir, "torrents"), Listen: peerAddress(cfg),
 		MaxConnections: cfg.Peering.MaxConnections, UploadRate: uploadRate(cfg.Peering.Upload),
 		LAN: lanNetworks(cfg.Peering.LAN), DHT: cfg.Peering.DHT, LocalDiscovery: cfg.Peering.Discovery != "",
-		LocalDiscoveryInterface: cfg.Peering.Discovery, BoxURL: "http://" + address,
+		LocalDiscoveryInterface: cfg.Peering.Discovery, BoxURL: "http://" + address, Web: web,
 		LANUploadRate: int64(cfg.Peering.LANUpload) / 8, SeedRatio: float64(cfg.Peering.SeedRatio),
 		SeedTime: time.Duration(cfg.Peering.SeedTime), Watch: cfg.Peering.Watch,
 	}
