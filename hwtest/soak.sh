@@ -53,6 +53,7 @@ store.volume     ./hwtest        TestVolume
 norm.engine      ./multicast/norm Figures|Flood
 norm.cast        ./multicast     Figures
 norm.libnorm     ./hwtest        TestNormWithLibnorm
+norm.large       ./hwtest        TestNormLargeWithLibnorm
 norm.wire.few    ./hwtest        TestNormWire/random/(1|8_receivers,_5)
 norm.wire.many   ./hwtest        TestNormWire/random/32
 norm.wire.lossy  ./hwtest        TestNormWire/random/8_receivers,_20
