@@ -151,11 +151,15 @@ func (s *Server) add(ctx context.Context, what client.Addition) (client.Added, e
 	return client.Added{Infohash: swarm.Infohash, Name: swarm.Name}, nil
 }
 
-// namesTorrent reports whether an address is that of a .torrent file: whoever
-// adds it wants the content.
+// namesTorrent reports whether an address is that of a .torrent file or a
+// metalink: whoever adds it wants the content.
 func namesTorrent(address string) bool {
 	u, err := url.Parse(address)
-	return err == nil && strings.HasSuffix(strings.ToLower(u.Path), ".torrent")
+	if err != nil {
+		return false
+	}
+	ext := strings.ToLower(path.Ext(u.Path))
+	return ext == ".torrent" || ext == ".meta4"
 }
 
 // fetch brings in a URL. It goes the way that a client's request goes, so what

@@ -27,7 +27,7 @@ var floors = map[string]int{
 	"cache/content": 0, "cache/steer": 0, "cache/journal": 0, "cache/evict": 0, "cache/index": 0, "cache/httpcache": 0, "multicast/fec": 0,
 	"cmd/cistern-init": 6, "cmd/mkimage": 6,
 	"hwtest/qualify": 1, "image/appliance": 1, "image/build": 1, "image": 0,
-	"peering/feed": 0, "hwtest/lab": 0, "hwtest/faultfs": 0, "admin/client": 0,
+	"peering/feed": 0, "peering/metalink": 0, "hwtest/lab": 0, "hwtest/faultfs": 0, "admin/client": 0,
 }
 
 // doors says which packages may import a big outside module; tests are under

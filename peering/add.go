@@ -1,14 +1,9 @@
 package peering
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
-	"io"
-	"net/http"
-	"net/url"
-	"strings"
 	"time"
 
 	"github.com/cistern-edge/cistern/cache"
@@ -17,8 +12,10 @@ import (
 
 func (s *Swarm) limits() Limits { return Limits{Files: s.cfg.MaxFiles, Bytes: s.cfg.MaxBytes} }
 
-// Add joins a torrent: a magnet URI, an infohash, the bytes of a .torrent file,
-// or the http(s) URL of one. It returns at once, for a magnet in StateMetadata and without files. A
+// Add joins a torrent: a magnet URI, an infohash, the bytes of a .torrent file or
+// of a metalink that names one (RFC 5854), or the http(s) URL of any of these or
+// of a file whose server names them (RFC 6249). The mirrors that come with a
+// torrent bring its files beside its peers. It returns at once, for a magnet in StateMetadata and without files. A
 // torrent that is here already gets the further trackers, web seeds and peers,
 // until the next start.
 // An error that wraps ErrSpec, content.ErrFull or cache.ErrDenied says what was
@@ -43,13 +40,7 @@ func (s *Swarm) addFrom(ctx context.Context, input []byte, maxBytes int64) error
 }
 
 func (s *Swarm) accept(ctx context.Context, input []byte, limits Limits) (*share, error) {
-	if isURL(input) {
-		var err error
-		if input, err = s.download(ctx, strings.TrimSpace(string(input))); err != nil {
-			return nil, err
-		}
-	}
-	spec, err := ParseSpec(input, limits)
+	spec, err := s.specOf(ctx, input, limits)
 	if err != nil {
 		return nil, err
 	}
@@ -60,55 +51,8 @@ func (s *Swarm) accept(ctx context.Context, input []byte, limits Limits) (*share
 	return s.add(spec, false, time.Now(), s.save)
 }
 
-func isURL(input []byte) bool {
-	begin := strings.ToLower(string(bytes.TrimSpace(input[:min(len(input), 64)])))
-	return strings.HasPrefix(begin, "http://") || strings.HasPrefix(begin, "https://")
-}
-
 // downloadTime bounds how long a .torrent file may take to come.
 const downloadTime = 30 * time.Second
-
-// download fetches a .torrent file.
-func (s *Swarm) download(ctx context.Context, address string) ([]byte, error) {
-	text, _, err := s.get(ctx, address, MaxMetainfo)
-	if err != nil {
-		return nil, fmt.Errorf("fetch .torrent file: %w", err)
-	}
-	if len(text) == 0 || text[0] != 'd' {
-		return nil, fmt.Errorf("%w: what %q gave is not a .torrent file", ErrSpec, clip(address))
-	}
-	return text, nil
-}
-
-// get fetches a text of at most most bytes by the one way out, and says where it
-// came from after redirects.
-func (s *Swarm) get(ctx context.Context, address string, most int64) ([]byte, *url.URL, error) {
-	if err := checkURL(address, "http", "https"); err != nil {
-		return nil, nil, fmt.Errorf("%w: %w", ErrSpec, err)
-	}
-	ctx, cancel := context.WithTimeout(ctx, downloadTime)
-	defer cancel()
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, address, nil)
-	if err != nil {
-		return nil, nil, fmt.Errorf("%w: %w", ErrSpec, err)
-	}
-	resp, err := s.http.Do(req)
-	if err != nil {
-		return nil, nil, err
-	}
-	defer resp.Body.Close()
-	if resp.StatusCode != http.StatusOK {
-		return nil, nil, fmt.Errorf("%q: the server answered %s", clip(address), clip(resp.Status))
-	}
-	text, err := io.ReadAll(io.LimitReader(resp.Body, most+1))
-	if err == nil && int64(len(text)) > most {
-		err = fmt.Errorf("it has more than %d bytes", most)
-	}
-	if err != nil {
-		return nil, nil, fmt.Errorf("%q: %w", clip(address), err)
-	}
-	return text, baseOf(resp.Request.URL), nil
-}
 
 // add joins a torrent unless it is here. save keeps it for the next start.
 func (s *Swarm) add(spec *Spec, made bool, added time.Time, save func(*Spec, bool) error) (*share, error) {

@@ -45,6 +45,8 @@ type Config struct {
 	Watch string
 	// Feeds are lists of torrents to follow.
 	Feeds []Feed
+	// Mirrors have files of torrents, beside those that the torrents name.
+	Mirrors []Mirrors
 	// DHT joins the distributed hash table (BEP 5). Off by default.
 	DHT bool
 	// LocalDiscovery announces torrents on the LAN and listens for others
@@ -102,6 +104,11 @@ func (c Config) Validate() error {
 	for i, f := range c.Feeds {
 		if err := f.validate(); err != nil {
 			faults = append(faults, fmt.Errorf("peering.feed[%d]: %w", i, err))
+		}
+	}
+	for i, m := range c.Mirrors {
+		if err := m.validate(); err != nil {
+			faults = append(faults, fmt.Errorf("peering.mirror[%d]: %w", i, err))
 		}
 	}
 	for _, p := range c.LAN {

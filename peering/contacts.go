@@ -19,6 +19,7 @@ func (sh *share) contact(spec *Spec) {
 	}
 	sh.announceTo(spec.Trackers)
 	sh.addWebSeeds(spec.WebSeeds)
+	sh.addMirrors(spec.mirrors)
 	sh.meet(spec.Peers, torrent.PeerSourceDirect)
 }
 

@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/cistern-edge/cistern/peering/feed"
+	"github.com/cistern-edge/cistern/peering/metalink"
 )
 
 // Feed is a list of torrents that the box follows: an RSS or Atom feed, or a
@@ -53,11 +54,7 @@ func (f Feed) validate() error {
 
 // takes says whether an item's name fits.
 func (f Feed) takes(name string) bool {
-	fits := func(pattern string) bool {
-		ok, _ := path.Match(strings.ToLower(pattern), strings.ToLower(strings.ReplaceAll(name, "/", "_")))
-		return ok
-	}
-	return len(f.Match) == 0 || slices.ContainsFunc(f.Match, fits)
+	return len(f.Match) == 0 || slices.ContainsFunc(f.Match, func(pattern string) bool { return fits(pattern, name) })
 }
 
 // Followed is how it goes with a feed or the watched folder.
@@ -219,7 +216,7 @@ func (f *follower) take(ctx context.Context, key string, add func() error) (ok b
 	return err == nil, err
 }
 
-// lookInFolder adds the .torrent files of the watched folder that are new and
+// lookInFolder adds the .torrent files and metalinks of the watched folder that are new and
 // are not being written any more.
 func (f *follower) lookInFolder(ctx context.Context) (added int, err error) {
 	entries, err := os.ReadDir(f.swarm.cfg.Watch)
@@ -231,7 +228,7 @@ func (f *follower) lookInFolder(ctx context.Context) (added int, err error) {
 	var failed []error
 	for _, e := range entries {
 		info, err := e.Info()
-		if err != nil || !info.Mode().IsRegular() || strings.ToLower(filepath.Ext(e.Name())) != ".torrent" {
+		if err != nil || !info.Mode().IsRegular() || !slices.Contains([]string{".torrent", ".meta4"}, strings.ToLower(filepath.Ext(e.Name()))) {
 			continue
 		}
 		key := fmt.Sprintf("file:%s %d", e.Name(), info.ModTime().UnixNano())
@@ -264,8 +261,8 @@ func (f *follower) addFile(ctx context.Context, file string, info fs.FileInfo) e
 	if err != nil {
 		return err
 	}
-	if text[0] != 'd' {
-		return fmt.Errorf("%w: the file is no .torrent file", ErrSpec)
+	if text[0] != 'd' && !metalink.IsMetalink(text) {
+		return fmt.Errorf("%w: the file is neither a .torrent file nor a metalink", ErrSpec)
 	}
 	return f.swarm.addFrom(ctx, text, 0)
 }

@@ -67,30 +67,34 @@ type mirror struct {
 	err           error
 }
 
-// newMirror knows where a web seed has each file (BEP 19). An address that names
-// a file has only that.
-func newMirror(sh *share, l *layout, text string) (*mirror, error) {
+func newMirror(sh *share, text string, files map[int]string) (*mirror, error) {
 	u, err := url.Parse(text)
 	if err != nil {
-		return nil, fmt.Errorf("web seed %q is not a URL", clip(text))
+		return nil, fmt.Errorf("mirror %q is not a URL", clip(text))
 	}
-	m := &mirror{share: sh, url: text, name: "origin " + u.Hostname(), host: u.Hostname(), files: map[int]string{}, taps: map[int]*tap{}}
+	return &mirror{share: sh, url: text, name: "origin " + u.Hostname(), host: u.Hostname(), files: files, taps: map[int]*tap{}}, nil
+}
+
+// seeded is where a web seed has each file (BEP 19). An address that names a file
+// has only that.
+func (l *layout) seeded(text string) map[int]string {
+	files := map[int]string{}
 	for i, f := range l.files {
 		switch {
 		case f.pad:
 		case !l.dir && !strings.HasSuffix(text, "/"):
-			m.files[i] = text
+			files[i] = text
 		case !l.dir:
-			m.files[i] = text + url.PathEscape(l.name)
+			files[i] = text + url.PathEscape(l.name)
 		default:
 			path := strings.TrimSuffix(text, "/") + "/" + url.PathEscape(l.name)
 			for _, element := range strings.Split(f.path, "/") {
 				path += "/" + url.PathEscape(element)
 			}
-			m.files[i] = path
+			files[i] = path
 		}
 	}
-	return m, nil
+	return files
 }
 
 // run brings pieces until none is missing, ctx is done, or the mirror is of no
@@ -246,10 +250,9 @@ func (m *mirror) get(ctx context.Context, s span) (io.ReadCloser, error) {
 	}
 	size := m.share.pieces.files[s.file].size
 	want := fmt.Sprintf("bytes %d-%d/%d", s.r.Off, s.r.End-1, size)
-	switch {
-	case resp.StatusCode == http.StatusPartialContent && resp.Header.Get("Content-Range") == want:
-		return resp.Body, nil
-	case resp.StatusCode == http.StatusOK && s.r.Len() == size && resp.ContentLength == size:
+	if resp.StatusCode == http.StatusPartialContent && resp.Header.Get("Content-Range") == want ||
+		resp.StatusCode == http.StatusOK && s.r.Len() == size && resp.ContentLength == size {
+		m.share.addDuplicates(s.file, linksOf(resp).Mirrors)
 		return resp.Body, nil
 	}
 	resp.Body.Close()

@@ -105,43 +105,62 @@ func figure(t *testing.T, name string, value, bound float64, unit string, most b
 
 func soak() bool { return os.Getenv("CISTERN_SOAK") == "1" }
 
-// TestSwarmAndMirrorsFillOneFile: one slow swarm and two slow mirrors bring one
-// file together, each byte once.
+// TestSwarmAndMirrorsFillOneFile: one slow swarm and two slow mirrors, however the
+// box knows of these, bring one file together, each byte once.
 func TestSwarmAndMirrorsFillOneFile(t *testing.T) {
 	const speed = 2_000_000
-	size, length := 12<<20+12345, int64(256<<10)
+	size, length := 6<<20+12345, int64(256<<10)
 	if soak() {
 		size, length = 240_000_000, 1<<20
 	}
 	files := set{"disk.img": random(50, size)}
-	_, mi := build(t, "disk.img", files, length, modes["hybrid"])
-	one, fromOne := webServer(t, speed, files)
-	two, fromTwo := webServer(t, speed, files)
-	seeds := slowSeeds(t, 5, speed, files["disk.img"], mi)
-	b := newBox(t, nil)
-	text := seededBy(t, mi, one+"/disk.img", strings.Replace(two, "127.0.0.1", "localhost", 1)+"/")
-	began := time.Now()
-	snap := b.add(text, seeds...)
-	name := "btih:" + snap.InfoHash + "/disk.img"
-	limit := time.Now().Add(4 * time.Minute)
-	for b.torrent(snap.InfoHash).State != StateComplete && time.Now().Before(limit) {
-		time.Sleep(20 * time.Millisecond)
-	}
-	took := time.Since(began).Seconds()
-	b.holds(name, files["disk.img"])
-	info, _, _ := b.store.Lookup(name)
-	for _, source := range []string{"origin 127.0.0.1", "origin localhost", "swarm"} {
-		if soak() && info.From[source] < int64(size/20) || source != "swarm" && info.From[source] == 0 {
-			t.Errorf("brought %v: too little by %s", info.From, source)
-		}
-	}
-	t.Logf("%v, %+v", info.From, b.torrent(snap.InfoHash).Mirrors)
-	fetched := float64(sent(seeds...)+fromOne.Load()+fromTwo.Load()) / float64(size)
-	if soak() {
-		figure(t, "sources: one slow swarm and two slow mirrors", float64(size)/1e6/took, 5.5, "MB/s", false)
-		figure(t, "sources: bytes sent by all for each byte", fetched, 1.02, "×", true)
-	} else if fetched > 2 {
-		t.Errorf("sent %.3f times the content", fetched)
+	text, mi := build(t, "disk.img", files, length, modes["hybrid"])
+	for name, ways := range map[string]func(one, two string, c *Config) []byte{
+		"web seeds": func(one, two string, _ *Config) []byte { return seededBy(t, mi, one+"/disk.img", two+"/") },
+		"metalink": func(one, two string, _ *Config) []byte {
+			tracker, _ := webServer(t, 0, set{"disk.torrent": text})
+			return fmt.Appendf(nil, `<metalink xmlns="urn:ietf:params:xml:ns:metalink"><file name="disk.img"><size>%d</size><url>%s/disk.img</url><url>%s/disk.img</url>
+<metaurl mediatype="torrent">%s/disk.torrent</metaurl></file></metalink>`, size, one, two, tracker)
+		},
+		"configured": func(one, two string, c *Config) []byte {
+			c.Mirrors = []Mirrors{{[]string{"DISK*"}, one + "/"}, {[]string{"x", "disk.img"}, two + "/disk.img"}, {[]string{"other"}, two + "/other"}}
+			return text
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if !soak() {
+				t.Parallel()
+			}
+			one, fromOne := webServer(t, speed, files)
+			two, fromTwo := webServer(t, speed, files)
+			two = strings.Replace(two, "127.0.0.1", "localhost", 1)
+			seeds := slowSeeds(t, 5, speed, files["disk.img"], mi)
+			var input []byte
+			b := newBox(t, func(c *Config) { input = ways(one, two, c) })
+			began := time.Now()
+			snap := b.add(input, seeds...)
+			title := "btih:" + snap.InfoHash + "/disk.img"
+			limit := time.Now().Add(4 * time.Minute)
+			for b.torrent(snap.InfoHash).State != StateComplete && time.Now().Before(limit) {
+				time.Sleep(20 * time.Millisecond)
+			}
+			took := time.Since(began).Seconds()
+			b.holds(title, files["disk.img"])
+			info, _, _ := b.store.Lookup(title)
+			for _, source := range []string{"origin 127.0.0.1", "origin localhost", "swarm"} {
+				if soak() && info.From[source] < int64(size/20) || source != "swarm" && info.From[source] == 0 {
+					t.Errorf("brought %v: too little by %s", info.From, source)
+				}
+			}
+			t.Logf("%v, %+v", info.From, b.torrent(snap.InfoHash).Mirrors)
+			fetched := float64(sent(seeds...)+fromOne.Load()+fromTwo.Load()) / float64(size)
+			if soak() {
+				figure(t, "sources: one slow swarm and two slow mirrors, "+name, float64(size)/1e6/took, 5.5, "MB/s", false)
+				figure(t, "sources: bytes sent by all for each byte, "+name, fetched, 1.02, "×", true)
+			} else if fetched > 2 {
+				t.Errorf("sent %.3f times the content", fetched)
+			}
+		})
 	}
 }
 

@@ -1,7 +1,6 @@
 package peering
 
 import (
-	"context"
 	"slices"
 	"sync"
 	"time"
@@ -18,7 +17,9 @@ type plan struct {
 	// mu guards what follows. It is never taken with the client's lock held.
 	mu      sync.Mutex
 	begin   func(*mirror) // runs a mirror; nil while nothing can be brought
-	mirrors []*mirror
+	mirrors []*mirror     // in the order in which they are begun
+	begun   int           // of them
+	working int           // of those
 	taken   map[int]bool
 	urgent  []run     // where readers wait, the latest last
 	idle    time.Time // since when there is nothing that nobody has begun
@@ -47,69 +48,6 @@ const (
 	// nudgeAfter is how long nothing may come before requests are looked at.
 	nudgeAfter = 2 * time.Second
 )
-
-// startMirrors lets mirrors work until the function that it returns is called.
-func (sh *share) startMirrors() (stop func()) {
-	ctx, cancel := context.WithCancel(sh.ctx)
-	var work sync.WaitGroup
-	pl := &sh.plan
-	pl.mu.Lock()
-	defer pl.mu.Unlock()
-	pl.taken = map[int]bool{}
-	pl.begin = func(m *mirror) {
-		work.Go(func() {
-			for !sh.hashesKnown() && ctx.Err() == nil {
-				wait(ctx, sh.swarm.cfg.tick)
-			}
-			m.run(ctx)
-		})
-	}
-	for _, m := range pl.mirrors {
-		pl.begin(m)
-	}
-	return func() {
-		pl.mu.Lock()
-		pl.begin = nil
-		pl.mu.Unlock()
-		cancel()
-		work.Wait()
-	}
-}
-
-// hashesKnown says whether every piece can be proved: of a v2 torrent that came
-// as a magnet peers have to send the piece layers first.
-func (sh *share) hashesKnown() bool {
-	spec := sh.specNow()
-	return spec.V1 != [20]byte{} || spec.layout.checkLayers(sh.t.Metainfo().PieceLayers) == nil
-}
-
-// addWebSeeds adds HTTP servers that have the whole torrent. Nothing is done
-// before the info is known.
-func (sh *share) addWebSeeds(urls []string) {
-	sh.mu.Lock()
-	p := sh.pieces
-	sh.mu.Unlock()
-	if p == nil {
-		return
-	}
-	pl := &sh.plan
-	pl.mu.Lock()
-	defer pl.mu.Unlock()
-	for _, u := range urls {
-		if len(pl.mirrors) >= maxHints || slices.ContainsFunc(pl.mirrors, func(m *mirror) bool { return m.url == u }) {
-			continue
-		}
-		m, err := newMirror(sh, p.layout, u)
-		if err != nil {
-			sh.swarm.log.Info("passed over a web seed", "title", sh.title(), "err", err)
-			continue
-		}
-		pl.mirrors = append(pl.mirrors, m)
-		if pl.begin != nil {
-			pl.begin(m)
-		}
-	}
-}
 
 // takePieces gives a mirror consecutive pieces of about most bytes that it has
 // and nobody brings.
@@ -275,16 +213,4 @@ func (sh *share) hurry(f *file) func(content.Range) {
 			sh.t.Piece(i).SetPriority(priority)
 		}
 	}
-}
-
-// mirrorsNow describes the mirrors.
-func (sh *share) mirrorsNow() []Mirror {
-	pl := &sh.plan
-	pl.mu.Lock()
-	defer pl.mu.Unlock()
-	var all []Mirror
-	for _, m := range pl.mirrors {
-		all = append(all, m.snapshot())
-	}
-	return all
 }

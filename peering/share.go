@@ -202,6 +202,7 @@ func (sh *share) fetch() error {
 	}
 	sh.t.DownloadAll()
 	sh.addWebSeeds(sh.specNow().WebSeeds)
+	sh.addMirrors(append(sh.specNow().mirrors, sh.swarm.cfg.mirrorsOf(sh.specNow().layout)...))
 	defer sh.startMirrors()()
 	sh.swarm.rebalance()
 	for _, f := range files {

@@ -60,8 +60,15 @@ type Spec struct {
 	Info   []byte
 	Layers map[string]string
 
-	layout *layout // of Info
-	limits Limits  // of a magnet's info; zero: those of all
+	layout  *layout // of Info
+	mirrors []fileMirror
+	limits  Limits // of a magnet's info; zero: those of all
+}
+
+// fileMirror is where a file of a torrent, by its index, can be had by HTTP.
+type fileMirror struct {
+	file int
+	url  string
 }
 
 // Key is the name of the torrent here: the v1 infohash in hexadecimal if there

@@ -23,7 +23,7 @@ const maxTorrent = 16 << 20
 const pollEvery = 500 * time.Millisecond
 
 type addCmd struct {
-	What string `arg:"" help:"URL, magnet link, path of a .torrent file, or infohash."`
+	What string `arg:"" help:"URL, magnet link, path of a .torrent or .meta4 file, or infohash."`
 	Wait bool   `help:"Wait until all of it is here." short:"w"`
 }
 
@@ -74,8 +74,8 @@ func addition(what string) (client.Addition, error) {
 		return client.Addition{}, fmt.Errorf("add %s: %w", what, err)
 	case len(data) > maxTorrent:
 		return client.Addition{}, fmt.Errorf("add %s: a .torrent file has at most %d bytes", what, maxTorrent)
-	case len(data) == 0 || data[0] != 'd':
-		return client.Addition{}, fmt.Errorf("add %s: is not a .torrent file", what)
+	case len(data) == 0 || data[0] != 'd' && data[0] != '<':
+		return client.Addition{}, fmt.Errorf("add %s: is neither a .torrent file nor a metalink", what)
 	}
 	return client.Addition{Torrent: data}, nil
 }

@@ -219,7 +219,7 @@ func TestAdd(t *testing.T) {
 		{hash, client.Addition{Magnet: "magnet:?xt=urn:btih:" + strings.ToLower(hash)}, ""},
 		{strings.Repeat("ab", 32), client.Addition{Magnet: "magnet:?xt=urn:btmh:1220" + strings.Repeat("ab", 32)}, ""},
 		{torrent, client.Addition{Torrent: []byte("d4:infoe")}, ""},
-		{text, client.Addition{}, "is not a .torrent file"},
+		{text, client.Addition{}, "is neither a .torrent file nor a metalink"},
 		{dir, client.Addition{}, "is a directory"},
 		{"ftp://a.test/", client.Addition{}, "it is no URL (http:// or https://), magnet link or infohash"},
 	} {

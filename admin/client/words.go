@@ -69,7 +69,7 @@ const (
 type Addition struct {
 	URL     string `json:"url,omitempty" maxLength:"8192" doc:"An http or https URL to fetch through the proxy"`
 	Magnet  string `json:"magnet,omitempty" maxLength:"65536" doc:"A magnet link"`
-	Torrent []byte `json:"torrent,omitempty" doc:"A .torrent file, in base64"`
+	Torrent []byte `json:"torrent,omitempty" doc:"A .torrent file, or a metalink that names one, in base64"`
 }
 
 // Added is what came of it.

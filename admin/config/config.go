@@ -119,7 +119,9 @@ type Peering struct {
 	// Hours have uploads of their own. The first that matches counts.
 	Hours []UploadHours `toml:"hours" comment:"Other uploads by the hour, each a table [[peering.hours]] with from, to, upload and pause."`
 	// Watch is a folder; empty: none.
-	Watch string `toml:"watch" comment:"Folder whose .torrent files are added by themselves; empty: none."`
+	Watch string `toml:"watch" comment:"Folder whose .torrent and .meta4 files are added by themselves; empty: none."`
+	// Mirrors are servers that have files of torrents.
+	Mirrors []Mirror `toml:"mirror" comment:"Servers that bring files of torrents beside the peers, each a table [[peering.mirror]] with match and url."`
 	// Feeds are followed.
 	Feeds []Feed `toml:"feed" comment:"Lists of torrents to follow, each a table [[peering.feed]] with url, match, max_size and every."`
 	// LAN are networks whose peers count as inside. Empty: private ones.
@@ -171,7 +173,7 @@ func Default() Config {
 		WAN:     WAN{Hours: []Hours{}},
 		Admin:   Admin{Listen: "127.0.0.1:8080", Names: []string{}, Session: Duration(12 * time.Hour)},
 		Store:   Store{Dir: "./var", MaxBytes: 50e9, Volumes: []string{}, RAM: 32 << 20, ScrubPeriod: Period(14 * day), Quotas: []Quota{}},
-		Peering: Peering{Enabled: true, MaxConnections: 20, Upload: 20e6, SeedRatio: 2, SeedTime: Period(14 * day), Hours: []UploadHours{}, Feeds: []Feed{}, LAN: []netip.Prefix{}},
+		Peering: Peering{Enabled: true, MaxConnections: 20, Upload: 20e6, SeedRatio: 2, SeedTime: Period(14 * day), Hours: []UploadHours{}, Mirrors: []Mirror{}, Feeds: []Feed{}, LAN: []netip.Prefix{}},
 		Tracker: Tracker{Listen: []string{}, Allow: []string{}},
 		Steer:   Steer{Mode: "polite", Interfaces: []string{}},
 		Multicast: Multicast{

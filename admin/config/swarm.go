@@ -49,6 +49,36 @@ type Feed struct {
 	Every Duration `toml:"every" comment:"Time between two looks, such as \"1h\"; \"0s\": 30 minutes."`
 }
 
+// Mirror is a server that has files of torrents.
+type Mirror struct {
+	// Match are patterns of names of files, of which one has to fit.
+	Match []string `toml:"match" comment:"Names of files, with * for any text, such as \"debian-*.iso\"."`
+	// URL of the file, or of a folder.
+	URL string `toml:"url" comment:"Address of the file; or of a folder that has files by their names, with a slash at the end."`
+}
+
+func (m Mirror) check(f *Faults, at string) {
+	webAddress(f, at+"url", m.URL)
+	if len(m.Match) == 0 {
+		f.add(0, at+"match", "names no file; \"*\" is every one")
+	}
+	patterns(f, at+"match", m.Match)
+}
+
+func webAddress(f *Faults, key, s string) {
+	if u, err := url.Parse(s); err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" {
+		f.add(0, key, "%q is not an http or https URL", clip([]byte(s)))
+	}
+}
+
+func patterns(f *Faults, key string, list []string) {
+	for _, pattern := range list {
+		if _, err := path.Match(pattern, ""); err != nil || pattern == "" {
+			f.add(0, key, "%q is not a pattern", clip([]byte(pattern)))
+		}
+	}
+}
+
 func (p Peering) checkSeeding(f *Faults) {
 	if d := time.Duration(p.SeedTime); d < 0 || d > 3660*day {
 		f.add(0, "peering.seed_time", "%v is not between 0 and 3660d", p.SeedTime)
@@ -56,16 +86,13 @@ func (p Peering) checkSeeding(f *Faults) {
 	if p.LANUpload < 0 {
 		f.add(0, "peering.lan_upload", "%v is negative", p.LANUpload)
 	}
+	for i, m := range p.Mirrors {
+		m.check(f, fmt.Sprintf("peering.mirror[%d].", i))
+	}
 	for i, feed := range p.Feeds {
 		at := fmt.Sprintf("peering.feed[%d].", i)
-		if u, err := url.Parse(feed.URL); err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" {
-			f.add(0, at+"url", "%q is not an http or https URL", clip([]byte(feed.URL)))
-		}
-		for _, pattern := range feed.Match {
-			if _, err := path.Match(pattern, ""); err != nil || pattern == "" {
-				f.add(0, at+"match", "%q is not a pattern", clip([]byte(pattern)))
-			}
-		}
+		webAddress(f, at+"url", feed.URL)
+		patterns(f, at+"match", feed.Match)
 		if d := time.Duration(feed.Every); d != 0 && (d < time.Minute || d > 30*day) {
 			f.add(0, at+"every", "%v is not between 1m and 720h", d)
 		}

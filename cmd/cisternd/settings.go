@@ -82,6 +82,9 @@ func swarmConfig(cfg config.Config, address string, web http.RoundTripper) peeri
 		}
 		out.Hours = append(out.Hours, hours)
 	}
+	for _, m := range cfg.Peering.Mirrors {
+		out.Mirrors = append(out.Mirrors, peering.Mirrors{Match: m.Match, URL: m.URL})
+	}
 	for _, f := range cfg.Peering.Feeds {
 		out.Feeds = append(out.Feeds, peering.Feed{URL: f.URL, Match: f.Match, MaxBytes: int64(f.MaxSize), Every: time.Duration(f.Every)})
 	}
