@@ -146,6 +146,7 @@ type Box struct {
 	healthy  bool
 	waiting  string
 	readyIn  float64
+	stages   string // of the start, each with its seconds since the kernel's
 	timeFrom string
 	firmware string
 	restarts int
@@ -188,15 +189,15 @@ func (b *Box) Run(ctx context.Context) (reason string, err error) {
 		return "", fmt.Errorf("read the command line: %w", err)
 	}
 	b.boot = parseBoot(string(line))
+	b.reached("init")
 	b.log.Info("started system", "version", b.release.Version, "slot", b.boot.Slot, "trial", b.boot.OnTrial())
 	ctx, cancel := context.WithCancel(ctx)
 	var parts sync.WaitGroup
 	defer parts.Wait()
 	defer cancel()
 	b.judged.Store(int64(time.Since(b.started)))
-	dog := openWatchdog(b.modules, b.log)
-	parts.Go(func() { dog.run(ctx, b.alive) })
 	parts.Go(func() { b.modules.watch(ctx) })
+	parts.Go(func() { openWatchdog(ctx, b.modules, b.log).run(ctx, b.alive) })
 	parts.Go(func() { b.screen(ctx) })
 	parts.Go(func() { b.judge(ctx) })
 

@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 	"unsafe"
 
@@ -30,6 +31,10 @@ func (d disk) part(number int) string { return "/dev/" + d.parts[number] }
 // openDisk waits for the disk, makes its last partition fill it, checks and
 // mounts the data, and takes what people left on the CONFIG partition.
 func (b *Box) openDisk(ctx context.Context) error {
+	var loads sync.WaitGroup
+	var fault error // of the loads
+	loads.Go(func() { fault = b.modules.fileSystems() })
+	defer loads.Wait()
 	for deadline := time.Now().Add(90 * time.Second); ; {
 		if d, ok := b.ownDisk(findDisks("/sys/class/block")); ok {
 			b.disk, b.device = d, d.part
@@ -38,17 +43,13 @@ func (b *Box) openDisk(ctx context.Context) error {
 		if time.Now().After(deadline) {
 			return errors.New("the disk that it was started from was not found")
 		}
-		b.modules.scan()
-		select {
-		case <-ctx.Done():
+		if pause(ctx, 50*time.Millisecond) {
 			return ctx.Err()
-		case <-time.After(100 * time.Millisecond):
 		}
 	}
-	for _, name := range []string{"ext4", "vfat", "nls_cp437", "nls_ascii"} {
-		if err := b.modules.load(name); err != nil {
-			return err
-		}
+	b.reached("disk")
+	if loads.Wait(); fault != nil {
+		return fault
 	}
 	if err := growPartition(b.disk); err != nil {
 		b.log.Error("failed to grow the data partition", "err", err)

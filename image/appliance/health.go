@@ -15,7 +15,7 @@ import (
 
 // How often the health is looked at, before and after it was first found.
 const (
-	eager   = time.Second
+	eager   = 250 * time.Millisecond
 	settled = 10 * time.Second
 )
 
@@ -79,7 +79,18 @@ func (b *Box) found(missing string) {
 		b.readyIn = seconds
 	}
 	b.mu.Unlock()
-	b.log.Info("works", "seconds_after_kernel", seconds, "addresses", b.net.addresses())
+	b.log.Info("works", "seconds_after_kernel", seconds, "stages", b.reached("proxy"), "addresses", b.net.addresses())
+}
+
+// reached notes when a stage of the start was come to, the first time, and gives
+// all so far.
+func (b *Box) reached(stage string) string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if !strings.Contains(b.stages, stage) {
+		b.stages = strings.TrimSpace(fmt.Sprintf("%s %s=%.1f", b.stages, stage, uptime()))
+	}
+	return b.stages
 }
 
 // uptime is the time since the kernel's start, in seconds.
@@ -100,9 +111,11 @@ func (b *Box) missing(ctx context.Context) string {
 	if errors.Join(unix.Stat(dataDir, &data), unix.Stat("/", &root)) != nil || data.Dev == root.Dev {
 		return "the data partition"
 	}
+	b.reached("data")
 	if err := b.net.ready(); err != nil {
 		return err.Error()
 	}
+	b.reached("network")
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+b.cfg.Health+"/", nil)

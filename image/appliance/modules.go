@@ -49,6 +49,17 @@ func (m *modules) load(alias string) error {
 	return nil
 }
 
+// fileSystems loads what the disk's partitions need, with what ext4 would else
+// ask /sbin/modprobe for.
+func (m *modules) fileSystems() error {
+	for _, name := range []string{"crc32c_generic", "ext4", "vfat", "nls_cp437", "nls_ascii"} {
+		if err := m.load(name); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // Modprobe is what the kernel calls when it wants a module: the arguments of
 // /sbin/modprobe.
 func Modprobe(args []string) error {
@@ -90,27 +101,44 @@ func (m *modules) watch(ctx context.Context) {
 	}
 }
 
+// atOnce is how many modules are loaded at a time: most of it is waiting for
+// devices.
+const atOnce = 4
+
 // scan loads for every device that was not seen before, and for what such
 // devices bring, until nothing new comes.
 func (m *modules) scan() {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	for fresh := true; fresh; {
-		fresh = false
-		files, err := filepath.Glob("/sys/bus/*/devices/*/modalias")
-		if err != nil {
-			return
+	for fresh := m.fresh(); len(fresh) > 0; fresh = m.fresh() {
+		var loads sync.WaitGroup
+		room := make(chan struct{}, atOnce)
+		for _, alias := range fresh {
+			room <- struct{}{}
+			loads.Go(func() {
+				defer func() { <-room }()
+				if err := m.load(alias); err != nil && !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, unix.ENODEV) {
+					m.log.Warn("failed to load a module", "alias", alias, "err", err)
+				}
+			})
 		}
-		for _, file := range files {
-			text, err := os.ReadFile(file)
-			alias := strings.TrimSpace(string(text))
-			if err != nil || alias == "" || m.seen[alias] {
-				continue
-			}
-			m.seen[alias], fresh = true, true
-			if err := m.load(alias); err != nil && !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, unix.ENODEV) {
-				m.log.Warn("failed to load a module", "alias", alias, "err", err)
-			}
+		loads.Wait()
+	}
+}
+
+// fresh are the devices' aliases that were not seen before. m.mu is held.
+func (m *modules) fresh() (aliases []string) {
+	files, err := filepath.Glob("/sys/bus/*/devices/*/modalias")
+	if err != nil {
+		return nil
+	}
+	for _, file := range files {
+		text, err := os.ReadFile(file)
+		alias := strings.TrimSpace(string(text))
+		if err == nil && alias != "" && !m.seen[alias] {
+			m.seen[alias] = true
+			aliases = append(aliases, alias)
 		}
 	}
+	return aliases
 }

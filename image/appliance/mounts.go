@@ -33,7 +33,7 @@ func Mounts() error {
 		}
 	}
 	for file, value := range map[string]string{
-		"/proc/sys/kernel/panic":                       "10",
+		"/proc/sys/kernel/panic":                       "5",
 		"/proc/sys/kernel/panic_on_oops":               "1",
 		"/proc/sys/vm/panic_on_oom":                    "0",
 		"/proc/sys/net/ipv4/igmp_max_memberships":      "512",

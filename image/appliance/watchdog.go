@@ -20,11 +20,21 @@ type watchdog struct {
 	log *slog.Logger
 }
 
-func openWatchdog(m *modules, log *slog.Logger) watchdog {
-	m.scan()
+// comesWithin is how long the driver of a hardware watchdog may take to load.
+const comesWithin = 10 * time.Second
+
+func openWatchdog(ctx context.Context, m *modules, log *slog.Logger) watchdog {
 	w := watchdog{log: log}
 	var err error
-	if w.dev, err = os.OpenFile("/dev/watchdog", os.O_WRONLY, 0); err != nil {
+	for deadline := time.Now().Add(comesWithin); ; {
+		if w.dev, err = os.OpenFile("/dev/watchdog", os.O_WRONLY, 0); err == nil {
+			break
+		}
+		if time.Now().After(deadline) || pause(ctx, 100*time.Millisecond) {
+			break
+		}
+	}
+	if w.dev == nil {
 		if err := m.load("softdog"); err != nil {
 			log.Warn("failed to load the kernel's watchdog", "err", err)
 		}
