@@ -3,7 +3,6 @@
 package hwtest
 
 import (
-	"errors"
 	"os"
 	"path/filepath"
 	"strings"
@@ -15,11 +14,6 @@ import (
 
 // Stories of the appliance in an emulator: minutes each and 110 MiB from the
 // Debian archive the first time, so they are built for make soak alone.
-
-var errWrongBytes = errors.New("the box gave other bytes than the origin has")
-
-// diskSize is that of the emulated disks.
-const diskSize = 4 << 30
 
 // TestImageStarts: the image starts on every kind of PC, the panel answers and a
 // client reaches an origin through the box.
@@ -73,13 +67,12 @@ func figureAtLeast(t *testing.T, name string, value, bound float64, unit string)
 // comes from the box after it.
 func TestImageUpdate(t *testing.T) {
 	f := newFoundry(t)
-	m := newMachine(t, pc{}, f.base(t), diskSize)
 	w := newWorld(t)
-	m.powerOn(t)
-	m.awaitStart(t)
+	update := f.good(t)
+	m := f.running(t)
 	m.throughTheBox(t, w, "/kept")
-	m.update(t, f.good(t))
-	s := m.await(t, 6*time.Minute, "the new system", func(s client.System) bool { return s.Last != nil && s.Last.State == "committed" && working(s) })
+	m.update(t, update)
+	s := m.await(t, "the new system", func(s client.System) bool { return s.Last != nil && s.Last.State == "committed" && working(s) })
 	if s.Version != "1.2" || s.Slot != "b" || s.Boots != 2 {
 		t.Errorf("updated to %+v", s)
 	}
@@ -106,13 +99,12 @@ func TestImageFallsBack(t *testing.T) {
 	} {
 		t.Run(row.kind, func(t *testing.T) {
 			f := newFoundry(t)
-			m := newMachine(t, pc{}, f.base(t), diskSize)
 			w := newWorld(t)
-			m.powerOn(t)
-			m.awaitStart(t)
+			update := f.broken(t, row.kind)
+			m := f.running(t)
 			m.throughTheBox(t, w, "/kept")
-			m.update(t, f.broken(t, row.kind))
-			s := m.await(t, 7*time.Minute, "the fall back", func(s client.System) bool { return s.Last != nil && s.Last.State == "failed" && working(s) })
+			m.update(t, update)
+			s := m.await(t, "the fall back", func(s client.System) bool { return s.Last != nil && s.Last.State == "failed" && working(s) })
 			if s.Version != "1.0" || s.Slot != "a" || s.Boots != row.boots || !strings.Contains(s.Last.Reason, row.reason) {
 				t.Errorf("fell back to %+v, %+v", s, s.Last)
 			}

@@ -49,7 +49,7 @@ func TestImageReset(t *testing.T) {
 			m.say(t, "reset")
 			m.say(t, "yes")
 		}
-		s := m.await(t, 5*time.Minute, "the reset by "+how, func(s client.System) bool { return s.Started.After(before.Started.Add(10*time.Second)) && working(s) })
+		s := m.await(t, "the reset by "+how, func(s client.System) bool { return s.Started.After(before.Started.Add(10*time.Second)) && working(s) })
 		if s.Boots != 1 || s.Last != nil {
 			t.Errorf("%s: after the reset the box still knows %+v", how, s)
 		}
@@ -146,7 +146,7 @@ func TestImageStick(t *testing.T) {
 	}
 	m.more = []string{"-device", "qemu-xhci", "-drive", "if=none,id=s,format=raw,readonly=on,file=" + stick, "-device", "usb-storage,drive=s,removable=on"}
 	m.powerOn(t)
-	s := m.await(t, 8*time.Minute, "the update from the stick", func(s client.System) bool { return s.Last != nil && s.Last.State == "committed" && working(s) })
+	s := m.await(t, "the update from the stick", func(s client.System) bool { return s.Last != nil && s.Last.State == "committed" && working(s) })
 	if s.Version != "1.2" || s.Slot != "b" {
 		t.Errorf("updated to %+v", s)
 	}
@@ -181,7 +181,7 @@ func TestImageChannel(t *testing.T) {
 	m.more = []string{"-rtc", "base=2021-03-04T05:06:07"}
 	m.powerOn(t)
 	s := m.awaitStart(t)
-	s = m.await(t, time.Minute, "the time", func(s client.System) bool { return s.TimeFrom != "" })
+	s = m.await(t, "the time", func(s client.System) bool { return s.TimeFrom != "" })
 	t.Logf("clock set by %s", s.TimeFrom)
 	lines := make([]byte, 4096)
 	if err := heard.SetReadDeadline(time.Now().Add(time.Minute)); err != nil {
@@ -190,12 +190,20 @@ func TestImageChannel(t *testing.T) {
 	if n, _, err := heard.ReadFrom(lines); err != nil || !strings.Contains(string(lines[:n]), " depot cistern - - - ") {
 		t.Errorf("the server of logs heard %q, %v", lines[:n], err)
 	}
-	s = m.await(t, 6*time.Minute, "the scheduled update", func(s client.System) bool { return s.Last != nil && s.Last.State == "committed" && working(s) })
+	s = m.await(t, "the scheduled update", func(s client.System) bool { return s.Last != nil && s.Last.State == "committed" && working(s) })
 	if early := s.Last.Time.Before(at.Truncate(time.Minute)); s.Version != "1.2" || early {
 		t.Errorf("updated to %+v, %+v, to be at %v", s, s.Last, at)
 	}
 	if u, err := m.box.Order(t.Context(), client.SystemOrder{Do: client.CheckChannel}); err != nil || u.State != "current" || u.Reason == "" {
 		t.Errorf("the channel once more: %+v, %v", u, err)
+	}
+}
+
+// say types a line on the box's console.
+func (m *machine) say(t *testing.T, line string) {
+	t.Helper()
+	if _, err := io.WriteString(m.console, line+"\n"); err != nil {
+		t.Fatal(err)
 	}
 }
 

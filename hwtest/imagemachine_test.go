@@ -5,6 +5,7 @@ package hwtest
 import (
 	"context"
 	"crypto/sha256"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -24,6 +25,11 @@ import (
 	"github.com/cistern-edge/cistern/admin/client"
 )
 
+var errWrongBytes = errors.New("the box gave other bytes than the origin has")
+
+// diskSize is that of the emulated disks.
+const diskSize = 4 << 30
+
 // pc is an emulated PC of 1 GiB: what differs from one with UEFI and virtio.
 type pc struct {
 	firmware string // uefi, secure, bios; default uefi
@@ -32,7 +38,9 @@ type pc struct {
 	more     []string
 }
 
-// machine is a pc with its disk. Only one is on at a time.
+// machine is a pc with its disk. Only one is on at a time. Its disk is cached
+// without the host's syncs: what is tested is the box, and killing the emulator
+// takes from it only what it had not yet handed over.
 type machine struct {
 	pc
 	box     *client.Client
@@ -51,7 +59,7 @@ func newMachine(t *testing.T, p pc, from string, size int64) *machine {
 	m := &machine{pc: p, dir: dir, disk: filepath.Join(dir, "disk.img"), panel: freePort(t), proxy: freePort(t)}
 	copyDisk(t, m.disk, from, size)
 	var err error
-	m.box, err = client.New(client.Config{Box: "http://" + m.panel, Token: applianceToken, Timeout: 10 * time.Second})
+	m.box, err = client.New(client.Config{Box: "http://" + m.panel, Token: applianceToken, Timeout: 30 * time.Second})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -100,6 +108,7 @@ func (m *machine) arguments() []string {
 	args := []string{
 		"-nodefaults", "-display", "none", "-machine", kind, "-cpu", "max", "-m", "1024", "-smp", "2", "-device", "VGA", "-device", "virtio-rng-pci", "-device", "i6300esb",
 		"-chardev", "socket,id=console,server=on,wait=off,path=" + m.socket() + ",logappend=on,logfile=" + m.log(), "-serial", "chardev:console",
+		"-monitor", "unix:" + m.monitor() + ",server=on,wait=off",
 		"-netdev", "user,id=n,hostfwd=tcp:" + m.panel + "-:80,hostfwd=tcp:" + m.proxy + "-:3142",
 	}
 	if files := m.firmwareFiles(); files[0] != "" {
@@ -108,7 +117,7 @@ func (m *machine) arguments() []string {
 	if m.firmware == "secure" {
 		args = append(args, "-global", "driver=cfi.pflash01,property=secure,value=on", "-global", "ICH9-LPC.disable_s3=1")
 	}
-	args = append(args, "-drive", "if=none,id=d,format=raw,file="+m.disk)
+	args = append(args, "-drive", "if=none,id=d,format=raw,cache=unsafe,file="+m.disk)
 	switch m.pc.disk {
 	case "nvme":
 		args = append(args, "-device", "nvme,drive=d,serial=1,bootindex=1")
@@ -124,14 +133,17 @@ func (m *machine) arguments() []string {
 	return append(append(args, "-device", nic+",netdev=n,romfile=,addr=0x10"), m.more...)
 }
 
-func (m *machine) log() string    { return filepath.Join(m.dir, "serial.log") }
-func (m *machine) socket() string { return filepath.Join(m.dir, "console") }
+func (m *machine) log() string     { return filepath.Join(m.dir, "serial.log") }
+func (m *machine) socket() string  { return filepath.Join(m.dir, "console") }
+func (m *machine) monitor() string { return filepath.Join(m.dir, "monitor") }
 
 // powerOn starts the emulator; powerOff, or the end of the test, kills it.
-func (m *machine) powerOn(t *testing.T) {
+func (m *machine) powerOn(t *testing.T) { m.start(t, m.arguments()) }
+
+func (m *machine) start(t *testing.T, arguments []string) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context()) // done before the clean-ups
-	cmd := exec.CommandContext(ctx, "qemu-system-x86_64", m.arguments()...)
+	cmd := exec.CommandContext(ctx, "qemu-system-x86_64", arguments...)
 	var said strings.Builder
 	cmd.Stderr = &said
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL} // a test that runs into its time limit cleans up nothing
@@ -168,20 +180,17 @@ func (m *machine) powerOn(t *testing.T) {
 
 func (m *machine) powerOff() { m.stop() }
 
-// say types a line on the box's console.
-func (m *machine) say(t *testing.T, line string) {
-	t.Helper()
-	if _, err := io.WriteString(m.console, line+"\n"); err != nil {
-		t.Fatal(err)
-	}
-}
-
-// await asks the box until it is as hoped for.
-func (m *machine) await(t *testing.T, most time.Duration, what string, hoped func(client.System) bool) (s client.System) {
+// await asks the box until it is as hoped for, as long as the test has time and
+// 20 minutes at most: how fast an emulated machine is says nothing.
+func (m *machine) await(t *testing.T, what string, hoped func(client.System) bool) (s client.System) {
 	t.Helper()
 	var err error
 	began := time.Now()
-	for deadline := began.Add(most); time.Now().Before(deadline); time.Sleep(time.Second) {
+	deadline, limited := t.Deadline()
+	if !limited || time.Until(deadline) > 20*time.Minute {
+		deadline = began.Add(20 * time.Minute)
+	}
+	for deadline = deadline.Add(-15 * time.Second); time.Now().Before(deadline); time.Sleep(time.Second) {
 		if s, err = m.box.System(t.Context()); err == nil && hoped(s) {
 			t.Logf("%s after %.0f s", what, time.Since(began).Seconds())
 			return s
@@ -196,7 +205,7 @@ func working(s client.System) bool { return s.Healthy && !s.OnTrial }
 
 func (m *machine) awaitStart(t *testing.T) client.System {
 	t.Helper()
-	return m.await(t, 5*time.Minute, "the panel", working)
+	return m.await(t, "the panel", working)
 }
 
 func (m *machine) update(t *testing.T, name string) {
@@ -213,7 +222,7 @@ func (m *machine) offer(t *testing.T, name string) (client.Update, error) {
 		t.Fatal(err)
 	}
 	defer f.Close()
-	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Minute)
 	defer cancel()
 	return m.box.Update(ctx, f)
 }
@@ -247,7 +256,7 @@ func worldBody(path string) []byte {
 func (m *machine) fetch(ctx context.Context, w *world, path string) error {
 	_, port, _ := net.SplitHostPort(w.server.Listener.Addr().String())
 	proxied := http.Client{Transport: &http.Transport{DisableKeepAlives: true, Proxy: http.ProxyURL(&url.URL{Scheme: "http", Host: m.proxy})}}
-	ctx, cancel := context.WithTimeout(ctx, time.Minute)
+	ctx, cancel := context.WithTimeout(ctx, 4*time.Minute)
 	defer cancel()
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://10.0.2.2:"+port+path, nil)
 	if err != nil {

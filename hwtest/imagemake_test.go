@@ -43,7 +43,7 @@ func newFoundry(t *testing.T) *foundry {
 	compile(t, f.init, "../cmd/cistern-init")
 	compile(t, f.daemon, "../cmd/cisternd")
 	sum := sha256.New()
-	for _, name := range []string{f.init, f.daemon, filepath.Join(bin, "mkimage"), "../image/packages-amd64.json", "testdata/init/hang.go", "testdata/init/deaf.go"} {
+	for _, name := range []string{f.init, f.daemon, filepath.Join(bin, "mkimage"), "../image/packages-amd64.json", "testdata/init/hang.go", "testdata/init/deaf.go", "testdata/init/panic.go"} {
 		body, err := os.ReadFile(name)
 		if err != nil {
 			t.Fatalf("what goes into the image is not built (make build): %v", err)
@@ -51,7 +51,10 @@ func newFoundry(t *testing.T) *foundry {
 		fmt.Fprintln(sum, len(body))
 		_, _ = sum.Write(body)
 	}
-	all := filepath.Join(bin, "images")
+	all, err := filepath.Abs(filepath.Join(bin, "images"))
+	if err != nil {
+		t.Fatal(err)
+	}
 	f.dir = filepath.Join(all, hex.EncodeToString(sum.Sum(nil)[:8]))
 	old, err := os.ReadDir(all)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {

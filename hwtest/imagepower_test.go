@@ -38,7 +38,7 @@ func TestImagePowerCut(t *testing.T) {
 	w := newWorld(t)
 	for end := time.Now().Add(6*time.Minute + 30*time.Second); done < powerCuts && time.Now().Before(end); {
 		m.powerOn(t)
-		s := m.await(t, 4*time.Minute, "the panel after a cut", func(s client.System) bool { return s.Healthy })
+		s := m.await(t, "the panel after a cut", func(s client.System) bool { return s.Healthy })
 		if s.Version == "1.2" {
 			committed++
 			m.powerOff()

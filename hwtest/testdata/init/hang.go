@@ -5,6 +5,8 @@ import (
 	"os"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/cistern-edge/cistern/image/appliance"
 )
 
@@ -17,6 +19,10 @@ func main() {
 	}
 	dog, err := os.OpenFile("/dev/watchdog", os.O_WRONLY, 0)
 	if err != nil {
+		panic(err)
+	}
+	// Shorter than the system's own time, for who waits for three of them.
+	if err := unix.IoctlSetPointerInt(int(dog.Fd()), unix.WDIOC_SETTIMEOUT, 10); err != nil {
 		panic(err)
 	}
 	for {

@@ -1,0 +1,67 @@
+//go:build soak
+
+package hwtest
+
+import (
+	"bufio"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+)
+
+// running gives a machine on which release 1.0 works. How it came there is shown
+// by TestImageStarts; here the emulator goes on from where it once stood, so that
+// a story of many starts does not begin with one more.
+func (f *foundry) running(t *testing.T) *machine {
+	t.Helper()
+	kept := filepath.Join(f.dir, "running")
+	if _, err := os.Stat(kept + ".state"); err != nil {
+		m := newMachine(t, pc{}, f.base(t), diskSize)
+		m.powerOn(t)
+		m.awaitStart(t)
+		m.freeze(t, kept+".part")
+		m.powerOff()
+		copyDisk(t, kept+".img", m.disk, 0)
+		copyDisk(t, kept+".fd", filepath.Join(m.dir, "vars.fd"), 0)
+		if err := os.Rename(kept+".part", kept+".state"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	m := newMachine(t, pc{}, kept+".img", 0)
+	copyDisk(t, filepath.Join(m.dir, "vars.fd"), kept+".fd", 0)
+	m.start(t, append(m.arguments(), "-incoming", "exec:cat '"+kept+".state'"))
+	m.awaitStart(t)
+	return m
+}
+
+// freeze writes the machine's memory and devices to a file; it then stands still,
+// for ever.
+func (m *machine) freeze(t *testing.T, name string) {
+	t.Helper()
+	name, err := filepath.Abs(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	conn, err := net.Dial("unix", m.monitor())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	if err := conn.SetDeadline(time.Now().Add(5 * time.Minute)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := fmt.Fprintf(conn, "migrate_set_parameter max-bandwidth 10G\nmigrate_set_parameter downtime-limit 5000\nmigrate \"exec:cat > '%s'\"\ninfo migrate\n", name); err != nil {
+		t.Fatal(err)
+	}
+	said := bufio.NewScanner(conn)
+	for said.Scan() {
+		if strings.Contains(said.Text(), "Migration status: completed") {
+			return
+		}
+	}
+	t.Fatalf("the emulator's state was not kept: %v", said.Err())
+}
