@@ -52,6 +52,7 @@ type access struct {
 	status         int
 	bytes          int64 // of the body
 	hit            bool
+	task           bool // the end of the Server waits for the line
 
 	// What follows is for the journal (past.go).
 	began, first time.Time // when it came, and when its answer began to leave
@@ -95,6 +96,9 @@ func (l *accessLog) add(now time.Time, a *access) {
 
 // enterLog takes down a request that has been answered, once.
 func (s *Server) enterLog(a *access) {
+	if a.task {
+		defer s.tasks.Done()
+	}
 	if a.method != "" {
 		now := time.Now()
 		s.access.add(now, a)

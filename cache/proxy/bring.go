@@ -28,6 +28,9 @@ func (s *Server) bring(ctx context.Context, id content.ID, name string) (*found,
 			return nil, errEnding
 		}
 		defer s.tasks.Done()
+		if f, err := s.objectBy(id, name); err == nil && f.usable() {
+			return nil, nil // started since the caller looked
+		}
 		return nil, s.start(id, name)
 	})
 	select {

@@ -121,6 +121,9 @@ func TestManyAskForAnObjectOnce(t *testing.T) {
 	if r := b.get(address, "Range: bytes=9999999-"); r.StatusCode != http.StatusRequestedRangeNotSatisfiable {
 		t.Errorf("beyond the end: %d", r.StatusCode)
 	}
+	if _, err := b.bring(t.Context(), d.id, ""); err != nil { // who looked before it was here
+		t.Error(err)
+	}
 	if n := d.asked.Load(); n != 1 || d.wrote.Load() != int64(len(d.body)) {
 		t.Errorf("asked %d times, %d bytes came", n, d.wrote.Load())
 	}

@@ -17,45 +17,47 @@ import (
 	"github.com/cistern-edge/cistern/cache/httpcache"
 )
 
-// connect opens a tunnel (RFC 9110 §9.3.6).
-func (s *Server) connect(w http.ResponseWriter, r *http.Request) {
+// connect opens a tunnel (RFC 9110 §9.3.6) and is done when that ends. It reports
+// whether it took the connection over.
+func (s *Server) connect(w http.ResponseWriter, r *http.Request) (taken bool) {
 	if err := s.mayConnect(r.Host); err != nil {
 		s.refuse(w, r, err)
-		return
+		return false
 	}
 	out, err := s.cfg.Dial(r.Context(), "tcp", r.Host)
 	if err != nil {
 		s.refuse(w, r, unreachable(err, httpcache.FwdMethod))
-		return
+		return false
 	}
 	defer out.Close()
 	in, buffered, err := http.NewResponseController(w).Hijack()
 	if err != nil {
 		s.fail(w, r, fmt.Errorf("take over the connection: %w", err))
-		return
+		return false
 	}
 	defer in.Close()
 	if !s.keep(in, out) {
-		return // the server is ending
+		return true // the server is ending
 	}
 	defer s.letGo(in, out)
 	_ = in.SetDeadline(time.Time{})
 	status := httpcache.CacheStatus{Fwd: httpcache.FwdMethod}
 	if _, err := fmt.Fprintf(in, "HTTP/1.1 200 Connection established\r\nVia: 1.1 %s\r\nCache-Status: %s\r\n\r\n", s.cfg.Name, status); err != nil {
-		return
+		return true
 	}
 	early := make([]byte, buffered.Reader.Buffered())
 	if _, err := io.ReadFull(buffered, early); err != nil {
-		return
+		return true
 	}
 	if _, err := out.Write(early); err != nil {
-		return
+		return true
 	}
 	if c, ok := in.(*conn); ok {
 		in = c.TCPConn
 	}
 	s.count.tunnelled.Add(int64(len(early)))
 	tunnel(in, out, s.cfg.ConnectIdle, &s.count.tunnelled)
+	return true
 }
 
 // mayConnect says what is wrong with the target of a CONNECT.

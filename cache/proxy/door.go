@@ -159,10 +159,10 @@ func withConn(ctx context.Context, c net.Conn) context.Context {
 
 // answers notes that a request goes to a handler now, until rested is told that
 // the connection is idle again.
-func answers(r *http.Request, from netip.Addr) {
+func (s *Server) answers(r *http.Request, from netip.Addr) {
 	if c, ok := r.Context().Value(connKey{}).(*conn); ok {
 		c.answering = true
-		c.line = access{from: from, method: r.Method, target: r.RequestURI, proto: r.Proto, began: time.Now()}
+		c.line = access{from: from, method: r.Method, target: r.RequestURI, proto: r.Proto, began: time.Now(), task: s.begin()}
 	}
 }
 

@@ -192,9 +192,8 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	defer s.tasks.Done()
 	switch {
 	case r.Method == http.MethodConnect:
-		s.connect(w, r)
-		if a := accessOf(r); a.status != 0 { // net/http does not say when a tunnel ends
-			s.enterLog(a)
+		if s.connect(w, r) { // net/http does not say when a tunnel ends
+			s.enterLog(accessOf(r))
 		}
 	case r.URL.IsAbs() && !s.isMe(r):
 		s.forward(w, r)
@@ -227,7 +226,7 @@ func (s *Server) begin() bool {
 // the request is a task that has begun.
 func (s *Server) enter(w http.ResponseWriter, r *http.Request) bool {
 	from := client(r)
-	answers(r, from)
+	s.answers(r, from)
 	s.count.requests.Add(1)
 	s.count.client(from, 1, 0, 0)
 	limitUpload(r)
