@@ -13,7 +13,7 @@ import (
 // consoles are where somebody may sit: the first serial line and the machine's
 // own screen and keyboard. Who sits there has the machine in his hands, and needs
 // no password.
-var consoles = [...]string{"/dev/ttyS0", "/dev/tty1"}
+var consoles = [...]string{"/dev/ttyS0", "/dev/ttyAMA0", "/dev/tty1"}
 
 // console takes commands from them until the machine ends: a read of a terminal
 // cannot be called off, so nobody waits for it.

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"path"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -21,9 +22,13 @@ var grubCfg []byte
 //go:embed CONFIG.txt
 var configReadme []byte
 
+//go:embed pi.txt
+var piConfig []byte
+
 // loaders are what an architecture's firmware starts, by the path in the
-// package and the one on the ESP: Debian's signed shim, which starts Debian's
-// signed GRUB.
+// package (as in path.Match) and the one on the ESP: Debian's signed shim, which
+// starts Debian's signed GRUB. A Raspberry Pi has no UEFI: its firmware starts
+// U-Boot, which starts the same shim, so that slots are chosen as everywhere.
 var loaders = map[string]map[string]string{
 	"amd64": {
 		"usr/lib/shim/shimx64.efi.signed":                   "EFI/BOOT/BOOTX64.EFI",
@@ -32,17 +37,42 @@ var loaders = map[string]map[string]string{
 	"arm64": {
 		"usr/lib/shim/shimaa64.efi.signed":                  "EFI/BOOT/BOOTAA64.EFI",
 		"usr/lib/grub/arm64-efi-signed/grubaa64.efi.signed": "EFI/BOOT/GRUBAA64.EFI",
+
+		"usr/lib/raspi-firmware/start4.elf":                     "start4.elf",
+		"usr/lib/raspi-firmware/fixup4.dat":                     "fixup4.dat",
+		"usr/lib/u-boot/rpi_arm64/u-boot.bin":                   "u-boot.bin",
+		"usr/lib/linux-image-*/broadcom/bcm2711-rpi-4-b.dtb":    "bcm2711-rpi-4-b.dtb",
+		"usr/lib/linux-image-*/broadcom/bcm2711-rpi-400.dtb":    "bcm2711-rpi-400.dtb",
+		"usr/lib/linux-image-*/broadcom/bcm2711-rpi-cm4-io.dtb": "bcm2711-rpi-cm4.dtb",
+		"usr/lib/linux-image-*/broadcom/bcm2712-rpi-5-b.dtb":    "bcm2712-rpi-5-b.dtb",
 	},
+}
+
+// loader says where on the ESP a file of a package belongs; empty: nowhere.
+func loader(arch, name string) string {
+	for pattern, to := range loaders[arch] {
+		if ok, err := path.Match(pattern, name); ok && err == nil {
+			return to
+		}
+	}
+	return ""
 }
 
 // esp makes the partition that the firmware reads.
 func esp(arch string, packages map[string][]byte, date time.Time) ([]byte, error) {
 	files := map[string][]byte{image.GrubCfgPath: grubCfg}
+	if arch == "arm64" {
+		files["config.txt"] = piConfig
+	}
+	for name, body := range packages {
+		if to := loader(arch, name); to != "" {
+			files[to] = body
+		}
+	}
 	for from, to := range loaders[arch] {
-		if packages[from] == nil {
+		if files[to] == nil {
 			return nil, fmt.Errorf("make the ESP: no package has %s", from)
 		}
-		files[to] = packages[from]
 	}
 	env, err := image.GrubEnv{"slot": string(image.SlotA)}.Encode()
 	if err != nil {

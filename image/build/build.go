@@ -117,8 +117,7 @@ func (c Config) unpackAll(ctx context.Context) (map[string][]byte, error) {
 	files := map[string][]byte{}
 	for _, p := range c.Lock.Packages {
 		got, err := unpack(ctx, c.Packages[p.Name], func(name string) bool {
-			_, loader := loaders[c.Arch][name]
-			return loader || strings.HasPrefix(name, "boot/vmlinuz-") || strings.Contains(name, ".ko") ||
+			return loader(c.Arch, name) != "" || strings.HasPrefix(name, "boot/vmlinuz-") || strings.Contains(name, ".ko") ||
 				name == "usr/sbin/e2fsck.static" || strings.HasPrefix(name, "usr/share/ca-certificates/") ||
 				strings.HasSuffix(name, "/copyright")
 		})

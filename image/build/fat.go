@@ -32,7 +32,7 @@ func fat(size int64, label string, date time.Time, files map[string][]byte) ([]b
 			return nil, err
 		}
 	}
-	f.alloc(0) // a chain of one for the root, lengthened below
+	f.alloc(root.bytes())
 	if err := f.writeDir(root, 2, 0, label); err != nil {
 		return nil, err
 	}
@@ -122,9 +122,6 @@ func (f *fatFS) writeDir(d *fatDir, own, parent uint32, label string) error {
 			copy(f.at(first), body)
 		}
 		entries = append(entries, f.named(name, short, 0x20, first, len(body))...)
-	}
-	if len(entries) > f.clusterBytes() && own == 2 {
-		return fmt.Errorf("make a FAT volume: too many files in its root")
 	}
 	copy(f.at(own), entries)
 	// A folder of the root names cluster 0 as its parent (§6.5).

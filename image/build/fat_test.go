@@ -2,6 +2,7 @@ package build
 
 import (
 	"bytes"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -17,6 +18,9 @@ func TestFAT(t *testing.T) {
 	files := map[string][]byte{
 		"EFI/BOOT/BOOTX64.EFI": big, "EFI/DEBIAN/GRUBENV": make([]byte, 1024), "empty": nil,
 		"cistern.toml": []byte("version = 1\n"), "cistern.toml.example": []byte("x"), "thirteen.char": []byte("y"), "Read me, please.txt": []byte("hello"),
+	}
+	for i := range 40 { // more than one cluster of the root has room for
+		files[fmt.Sprintf("a file of the root, number %d", i)] = []byte{byte(i)}
 	}
 	raw, err := fat(40<<20, "CONFIG", epoch, files)
 	if err != nil {

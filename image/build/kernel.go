@@ -15,8 +15,8 @@ import (
 )
 
 // roots are the modules of an image; what they need comes along. Whatever finds
-// disks and networks in PCs, servers and virtual machines, and what the box does
-// with packets.
+// disks and networks in PCs, servers, Raspberry Pis and virtual machines, and what
+// the box does with packets.
 var roots = strings.Fields(`
 ext4 vfat nls_ascii nls_cp437 nls_iso8859_1 exfat efivarfs crc32c_generic crc32c_intel
 virtio_pci virtio_mmio virtio_blk virtio_net virtio_scsi virtio_rng virtio_console virtio_balloon
@@ -27,9 +27,11 @@ mlx4_en mlx5_core ena gve hv_netvsc hv_vmbus xen_netfront realtek broadcom marve
 r8152 ax88179_178a asix cdc_ether cdc_ncm smsc95xx lan78xx
 usbhid hid_generic atkbd i8042
 8021q bridge br_netfilter bonding dummy
-nf_tables nft_tproxy nft_socket nft_ct nft_nat nft_masq nft_redir nft_chain_nat nft_numgen nft_limit nft_log nft_reject_inet nf_conntrack nft_meta_bridge nft_fib_inet tcp_bbr sch_fq
-i6300esb iTCO_wdt sp5100_tco wdat_wdt softdog
+nf_tables nft_tproxy nft_socket nft_ct nft_nat nft_masq nft_redir nft_chain_nat nft_numgen nft_limit nft_log nft_reject_inet nf_conntrack nf_conntrack_netlink nft_meta_bridge nft_fib_inet tcp_bbr sch_fq
+i6300esb iTCO_wdt sp5100_tco wdat_wdt sbsa_gwdt softdog
 intel_rng amd_rng tpm_rng
+sdhci_iproc sdhci_brcmstb bcm2835_wdt bcm2711_thermal iproc_rng200 reset_raspberrypi raspberrypi_cpufreq
+genet bcm7xxx mdio_bcm_unimac macb rp1_pci clk_rp1 pinctrl_rp1 irq_bcm2712_mip
 `)
 
 // kernel is what an image takes of the kernel's package.

@@ -43,7 +43,7 @@ const suite = "trixie"
 // on: its name holds its version.
 func wanted(arch string) []string {
 	if arch == "arm64" {
-		return []string{"linux-image-arm64", "grub-efi-arm64-signed", "shim-signed", "e2fsck-static", "ca-certificates"}
+		return []string{"linux-image-arm64", "grub-efi-arm64-signed", "shim-signed", "e2fsck-static", "ca-certificates", "raspi-firmware", "u-boot-rpi"}
 	}
 	return []string{"linux-image-amd64", "grub-efi-amd64-signed", "shim-signed", "e2fsck-static", "ca-certificates"}
 }
@@ -185,7 +185,7 @@ func (a Archive) aptRoot(root, arch string) ([]string, error) {
 	const keyring = "/usr/share/keyrings/debian-archive-keyring.gpg"
 	sources := ""
 	for _, line := range []struct{ archive, suite string }{{"main", suite}, {"main", suite + "-updates"}, {"security", suite + "-security"}} {
-		sources += fmt.Sprintf("deb [arch=%s signed-by=%s] %s %s main\n", arch, keyring, a.Mirrors[line.archive], line.suite)
+		sources += fmt.Sprintf("deb [arch=%s signed-by=%s] %s %s main non-free-firmware\n", arch, keyring, a.Mirrors[line.archive], line.suite)
 	}
 	for _, dir := range []string{"lists/partial", "cache/archives/partial"} {
 		if err := os.MkdirAll(filepath.Join(root, dir), 0o755); err != nil {

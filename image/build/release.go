@@ -177,6 +177,9 @@ func (r *release) papers(packages map[string][]byte) error {
 		"extract_size": r.rawBytes, "extract_sha256": r.rawSHA256,
 		"image_download_size": r.xzBytes, "image_download_sha256": r.xzSHA, "release_date": r.Date.UTC().Format(time.DateOnly),
 	}
+	if r.Arch == "arm64" {
+		entry["devices"] = []string{"pi4-64bit"}
+	}
 	if err := r.writeJSON("os_list-"+r.machine()+".json", map[string]any{"os_list": []any{entry}}); err != nil {
 		return err
 	}
