@@ -11,7 +11,7 @@ SUITE ?=
 ARCH  ?= amd64
 DIST  ?= dist
 VERSION ?= $(shell git describe --tags --always 2>/dev/null || echo dev)
-KEY   ?= dist/update.key
+KEY   ?= $(DIST)/update.key
 
 .DEFAULT_GOAL := help
 .PHONY: help build run test unit stories lint golangci vuln fuzz demo bench soak conformance image image-lock deb clean
@@ -59,11 +59,11 @@ soak: build ## every figure of the issues at full size (ONLY=demo)
 conformance: build ## http-tests/cache-tests through the box (SUITE=checkout with npm install done; else its npm package)
 	CGO_ENABLED=0 CISTERN_CACHE_TESTS=$(abspath $(SUITE)) $(GO) test -vet=off -count=1 -timeout 9m -v -run TestConformance ./hwtest
 
-image: ## the flashable image and its update file under dist/ (ARCH=amd64, VERSION, KEY=minisign key)
+image: ## the flashable image and its update file under dist/ (ARCH=amd64|arm64, VERSION, KEY=minisign key)
 	@CGO_ENABLED=0 $(GO) build -trimpath -o $(BIN)/ ./cmd/mkimage
 	@CGO_ENABLED=0 GOARCH=$(ARCH) $(GO) build -trimpath -buildvcs=false -ldflags "-s -w -buildid= -X main.version=$(VERSION)" -o $(BIN)/$(ARCH)/ ./cmd/cistern-init ./cmd/cisternd
 	@SOURCE_DATE_EPOCH=$${SOURCE_DATE_EPOCH:-$$(git log -1 --format=%ct)} $(BIN)/mkimage build --arch $(ARCH) --lock image/packages-$(ARCH).json \
-		--version $(VERSION) --key $(KEY) --init $(BIN)/$(ARCH)/cistern-init --program bin/cisternd=$(BIN)/$(ARCH)/cisternd --out dist
+		--version $(VERSION) --key $(KEY) --init $(BIN)/$(ARCH)/cistern-init --program bin/cisternd=$(BIN)/$(ARCH)/cisternd --out $(DIST)
 
 image-lock: ## pin the Debian packages of the image anew (ARCH=amd64)
 	@CGO_ENABLED=0 $(GO) build -trimpath -o $(BIN)/ ./cmd/mkimage
