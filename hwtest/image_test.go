@@ -31,16 +31,7 @@ func TestImageStarts(t *testing.T) {
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			m := newMachine(t, row.pc, newFoundry(t).base(t), diskSize)
-			m.powerOn(t)
-			s := m.awaitStart(t)
-			if s.Version != "1.0" || s.Slot != "a" || s.Boots != 1 || s.Firmware != row.says {
-				t.Errorf("runs %+v", s)
-			}
-			w := newWorld(t)
-			if first, again := m.throughTheBox(t, w, "/file"), m.throughTheBox(t, w, "/file"); first != 1 || again != 0 {
-				t.Errorf("the origin was asked %d and %d times", first, again)
-			}
-			t.Logf("figure: image on %s, kernel start to a working box under emulation: %.1f s (measured)", row.name, s.ReadyIn)
+			m.starts(t, row.name, row.says)
 			if row.name == "uefi" {
 				time.Sleep(20 * time.Second) // until nothing goes on any more
 				if s, err := m.box.System(t.Context()); err != nil {
@@ -51,6 +42,21 @@ func TestImageStarts(t *testing.T) {
 			}
 		})
 	}
+}
+
+// starts turns a new machine on and uses it as a box.
+func (m *machine) starts(t *testing.T, name, firmware string) {
+	t.Helper()
+	m.powerOn(t)
+	s := m.awaitStart(t)
+	if s.Version != "1.0" || s.Slot != "a" || s.Boots != 1 || s.Firmware != firmware {
+		t.Errorf("runs %+v", s)
+	}
+	w := newWorld(t)
+	if first, again := m.throughTheBox(t, w, "/file"), m.throughTheBox(t, w, "/file"); first != 1 || again != 0 {
+		t.Errorf("the origin was asked %d and %d times", first, again)
+	}
+	t.Logf("figure: image on %s, kernel start to a working box under emulation: %.1f s (measured)", name, s.ReadyIn)
 }
 
 func figureAtLeast(t *testing.T, name string, value, bound float64, unit string) {

@@ -32,7 +32,8 @@ const diskSize = 4 << 30
 
 // pc is an emulated PC of 1 GiB: what differs from one with UEFI and virtio.
 type pc struct {
-	firmware string // uefi, secure, bios; default uefi
+	arch     string // amd64, arm64; default amd64
+	firmware string // uefi, secure, bios, and on arm64 uboot; default uefi
 	disk     string // virtio, nvme, sata; default virtio
 	nic      string // the emulator's device; default virtio-net-pci
 	more     []string
@@ -89,7 +90,13 @@ func copyDisk(t *testing.T, to, from string, size int64) {
 
 // firmwareFiles are the code and a fresh memory of the PC's firmware.
 func (p pc) firmwareFiles() [2]string {
-	switch p.firmware {
+	switch p.arch + p.firmware {
+	case "arm64uboot":
+		return [2]string{}
+	case "arm64secure":
+		return [2]string{"/usr/share/AAVMF/AAVMF_CODE.ms.fd", "/usr/share/AAVMF/AAVMF_VARS.ms.fd"}
+	case "arm64":
+		return [2]string{"/usr/share/AAVMF/AAVMF_CODE.fd", "/usr/share/AAVMF/AAVMF_VARS.fd"}
 	case "bios":
 		return [2]string{}
 	case "secure":
@@ -99,23 +106,40 @@ func (p pc) firmwareFiles() [2]string {
 	}
 }
 
+// board is the emulator's machine without what is plugged in.
+func (p pc) board() []string {
+	switch {
+	case p.firmware == "uboot":
+		return []string{"-machine", "virt,accel=tcg", "-cpu", "cortex-a72", "-bios", "/usr/lib/u-boot/qemu_arm64/u-boot.bin"}
+	case p.arch == "arm64":
+		return []string{"-machine", "virt,accel=tcg", "-cpu", "cortex-a72"}
+	case p.firmware == "secure":
+		return []string{
+			"-machine", "q35,accel=tcg,smm=on", "-cpu", "max", "-device", "VGA",
+			"-global", "driver=cfi.pflash01,property=secure,value=on", "-global", "ICH9-LPC.disable_s3=1",
+		}
+	default:
+		return []string{"-machine", "q35,accel=tcg", "-cpu", "max", "-device", "VGA"}
+	}
+}
+
+func (p pc) emulator() string {
+	if p.arch == "arm64" {
+		return "qemu-system-aarch64"
+	}
+	return "qemu-system-x86_64"
+}
+
 // arguments are the emulator's.
 func (m *machine) arguments() []string {
-	kind := "q35,accel=tcg"
-	if m.firmware == "secure" {
-		kind += ",smm=on"
-	}
-	args := []string{
-		"-nodefaults", "-display", "none", "-machine", kind, "-cpu", "max", "-m", "1024", "-smp", "2", "-device", "VGA", "-device", "virtio-rng-pci", "-device", "i6300esb",
-		"-chardev", "socket,id=console,server=on,wait=off,path=" + m.socket() + ",logappend=on,logfile=" + m.log(), "-serial", "chardev:console",
-		"-monitor", "unix:" + m.monitor() + ",server=on,wait=off",
-		"-netdev", "user,id=n,hostfwd=tcp:" + m.panel + "-:80,hostfwd=tcp:" + m.proxy + "-:3142",
-	}
+	args := append(m.board(),
+		"-nodefaults", "-display", "none", "-m", "1024", "-smp", "2", "-device", "virtio-rng-pci", "-device", "i6300esb",
+		"-chardev", "socket,id=console,server=on,wait=off,path="+m.socket()+",logappend=on,logfile="+m.log(), "-serial", "chardev:console",
+		"-monitor", "unix:"+m.monitor()+",server=on,wait=off",
+		"-netdev", "user,id=n,hostfwd=tcp:"+m.panel+"-:80,hostfwd=tcp:"+m.proxy+"-:3142",
+	)
 	if files := m.firmwareFiles(); files[0] != "" {
 		args = append(args, "-drive", "if=pflash,format=raw,readonly=on,file="+files[0], "-drive", "if=pflash,format=raw,file="+filepath.Join(m.dir, "vars.fd"))
-	}
-	if m.firmware == "secure" {
-		args = append(args, "-global", "driver=cfi.pflash01,property=secure,value=on", "-global", "ICH9-LPC.disable_s3=1")
 	}
 	args = append(args, "-drive", "if=none,id=d,format=raw,cache=unsafe,file="+m.disk)
 	switch m.pc.disk {
@@ -143,7 +167,7 @@ func (m *machine) powerOn(t *testing.T) { m.start(t, m.arguments()) }
 func (m *machine) start(t *testing.T, arguments []string) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context()) // done before the clean-ups
-	cmd := exec.CommandContext(ctx, "qemu-system-x86_64", arguments...)
+	cmd := exec.CommandContext(ctx, m.emulator(), arguments...)
 	var said strings.Builder
 	cmd.Stderr = &said
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL} // a test that runs into its time limit cleans up nothing
@@ -231,19 +255,28 @@ func (m *machine) offer(t *testing.T, name string) (client.Update, error) {
 // 10.0.2.2.
 type world struct {
 	server *httptest.Server
+	base   string // http://host:port as the box sees it
 	asked  atomic.Int64
+	by     atomic.Value // string: the address that asked last
 }
 
 func newWorld(t *testing.T) *world {
 	t.Helper()
 	w := &world{}
-	w.server = httptest.NewServer(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
-		w.asked.Add(1)
-		rw.Header().Set("Cache-Control", "max-age=86400")
-		_, _ = rw.Write(worldBody(r.URL.Path))
-	}))
+	w.server = httptest.NewServer(w)
 	t.Cleanup(w.server.Close)
+	_, port, _ := net.SplitHostPort(w.server.Listener.Addr().String())
+	w.base = "http://10.0.2.2:" + port
 	return w
+}
+
+// ServeHTTP implements http.Handler.
+func (w *world) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
+	w.asked.Add(1)
+	host, _, _ := net.SplitHostPort(r.RemoteAddr)
+	w.by.Store(host)
+	rw.Header().Set("Cache-Control", "max-age=86400")
+	_, _ = rw.Write(worldBody(r.URL.Path))
 }
 
 // worldBody is what the origin has at a path: 1 MiB, the same every time.
@@ -254,11 +287,10 @@ func worldBody(path string) []byte {
 
 // fetch gets a path through the box and says whether it was the right body.
 func (m *machine) fetch(ctx context.Context, w *world, path string) error {
-	_, port, _ := net.SplitHostPort(w.server.Listener.Addr().String())
 	proxied := http.Client{Transport: &http.Transport{DisableKeepAlives: true, Proxy: http.ProxyURL(&url.URL{Scheme: "http", Host: m.proxy})}}
 	ctx, cancel := context.WithTimeout(ctx, 4*time.Minute)
 	defer cancel()
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://10.0.2.2:"+port+path, nil)
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, w.base+path, nil)
 	if err != nil {
 		return err
 	}

@@ -31,19 +31,28 @@ interfaces = []
 
 // foundry makes images and update files, all with one key. What it made stays
 // for the next part of make soak as long as the programs in it are the same.
-type foundry struct{ dir, init, daemon string }
+type foundry struct {
+	arch, dir, init, daemon string
+	more                    string // further programs, each ";PATH=FILE"
+}
 
+// newFoundry makes images of amd64.
 func newFoundry(t *testing.T) *foundry {
 	t.Helper()
-	programs, err := filepath.Abs(filepath.Join(bin, "appliance"))
+	return foundryOf(t, "amd64")
+}
+
+func foundryOf(t *testing.T, arch string) *foundry {
+	t.Helper()
+	programs, err := filepath.Abs(filepath.Join(bin, "appliance", arch))
 	if err != nil {
 		t.Fatal(err)
 	}
-	f := &foundry{init: filepath.Join(programs, "cistern-init"), daemon: filepath.Join(programs, "cisternd")}
-	compile(t, f.init, "../cmd/cistern-init")
-	compile(t, f.daemon, "../cmd/cisternd")
+	f := &foundry{arch: arch, init: filepath.Join(programs, "cistern-init"), daemon: filepath.Join(programs, "cisternd")}
+	compile(t, arch, f.init, "../cmd/cistern-init")
+	compile(t, arch, f.daemon, "../cmd/cisternd")
 	sum := sha256.New()
-	for _, name := range []string{f.init, f.daemon, filepath.Join(bin, "mkimage"), "../image/packages-amd64.json", "testdata/init/hang.go", "testdata/init/deaf.go", "testdata/init/panic.go"} {
+	for _, name := range []string{f.init, f.daemon, filepath.Join(bin, "mkimage"), f.lock(), "testdata/init/hang.go", "testdata/init/deaf.go", "testdata/init/panic.go"} {
 		body, err := os.ReadFile(name)
 		if err != nil {
 			t.Fatalf("what goes into the image is not built (make build): %v", err)
@@ -51,7 +60,7 @@ func newFoundry(t *testing.T) *foundry {
 		fmt.Fprintln(sum, len(body))
 		_, _ = sum.Write(body)
 	}
-	all, err := filepath.Abs(filepath.Join(bin, "images"))
+	all, err := filepath.Abs(filepath.Join(bin, "images", arch))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -70,24 +79,33 @@ func newFoundry(t *testing.T) *foundry {
 	if err := os.MkdirAll(f.dir, 0o755); err != nil {
 		t.Fatal(err)
 	}
+	f.settings(t)
+	return f
+}
+
+// settings writes what goes on the CONFIG partition.
+func (f *foundry) settings(t *testing.T) {
+	t.Helper()
 	for name, body := range map[string]string{"cistern.toml": applianceConfig, "token": applianceToken} {
 		if err := os.WriteFile(filepath.Join(f.dir, name), []byte(body), 0o600); err != nil {
 			t.Fatal(err)
 		}
 	}
-	return f
 }
 
 // compile builds a program as make image does, without what debuggers want; one
 // that is up to date is left as it is.
-func compile(t *testing.T, out, pkg string) {
+func compile(t *testing.T, arch, out, pkg string) {
 	t.Helper()
 	cmd := exec.Command("go", "build", "-trimpath", "-buildvcs=false", "-ldflags=-s -w", "-o", out, pkg)
-	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOARCH="+arch)
 	if text, err := cmd.CombinedOutput(); err != nil {
 		t.Fatalf("build %s: %v\n%s", pkg, err, text)
 	}
 }
+
+// lock is the list of packages that belongs to the tree.
+func (f *foundry) lock() string { return "../image/packages-" + f.arch + ".json" }
 
 // base is the image of release 1.0, serial 100.
 func (f *foundry) base(t *testing.T) string {
@@ -111,28 +129,29 @@ func (f *foundry) broken(t *testing.T, kind string) string {
 // end. Packages that the archive has no longer are replaced by what it has now.
 func (f *foundry) make(t *testing.T, version string, serial int, kind, key string) string {
 	t.Helper()
-	stem := filepath.Join(f.dir, "cistern_generic-x86-64-"+version)
+	machine := map[string]string{"amd64": "generic-x86-64", "arm64": "generic-aarch64"}[f.arch]
+	stem := filepath.Join(f.dir, "cistern_"+machine+"-"+version)
 	if _, err := os.Stat(stem + ".done"); err == nil {
 		return stem
 	}
 	init := f.init
 	if kind != "" {
 		init = filepath.Join(t.TempDir(), kind)
-		compile(t, init, filepath.Join("testdata", "init", kind+".go"))
+		compile(t, f.arch, init, filepath.Join("testdata", "init", kind+".go"))
 	}
-	lock, fresh := "../image/packages-amd64.json", filepath.Join(f.dir, "lock.json")
+	lock, fresh := f.lock(), filepath.Join(f.dir, "lock.json")
 	if _, err := os.Stat(fresh); err == nil {
 		lock = fresh
 	}
 	build := func(lock string) ([]byte, error) {
-		return exec.Command(filepath.Join(bin, "mkimage"), "build", "--raw", "--lock", lock, "--version", version, "--serial", fmt.Sprint(serial),
-			"--key", filepath.Join(f.dir, key), "--init", init, "--program", "bin/cisternd="+f.daemon, "--out", f.dir,
+		return exec.Command(filepath.Join(bin, "mkimage"), "build", "--raw", "--arch", f.arch, "--lock", lock, "--version", version, "--serial", fmt.Sprint(serial),
+			"--key", filepath.Join(f.dir, key), "--init", init, "--program", "bin/cisternd="+f.daemon+f.more, "--out", f.dir,
 			"--setting", "cistern.toml="+filepath.Join(f.dir, "cistern.toml")+";admin.token="+filepath.Join(f.dir, "token")).CombinedOutput()
 	}
 	text, err := build(lock)
 	if err != nil && strings.Contains(string(text), "image-lock") {
 		t.Logf("the archive has not all that the lock pins; made a throw-away lock:\n%s", text)
-		if text, err = exec.Command(filepath.Join(bin, "mkimage"), "lock", "--lock", fresh).CombinedOutput(); err == nil {
+		if text, err = exec.Command(filepath.Join(bin, "mkimage"), "lock", "--arch", f.arch, "--lock", fresh).CombinedOutput(); err == nil {
 			text, err = build(fresh)
 		}
 	}

@@ -9,7 +9,7 @@ declare -A need=(
   [apt-ftparchive]=apt-utils [dpkg-deb]=dpkg [systemd-analyze]=systemd [gpg]=gnupg [chromium]=chromium
   [node]=nodejs [npm]=npm [g++]=g++ [uftp]=uftp [udp-sender]=udpcast [tshark]=tshark
   [nginx]=nginx-light [xz]=xz-utils [mke2fs]=e2fsprogs [fsck.fat]=dosfstools [mtype]=mtools [sgdisk]=gdisk
-  [grub-mkimage]=grub-common [cpio]=cpio [qemu-system-x86_64]=qemu-system-x86
+  [grub-mkimage]=grub-common [cpio]=cpio [qemu-system-x86_64]=qemu-system-x86 [qemu-system-aarch64]=qemu-system-arm
   [qbittorrent-nox]=qbittorrent-nox [rtorrent]=rtorrent [transmission-daemon]=transmission-daemon
 )
 if [ "${1:-}" = bench ]; then
@@ -21,6 +21,8 @@ if [ "${1:-}" != bench ]; then
   [ -e /usr/include/normApi.h ] || missing+=(libnorm-dev)
   [ -e /usr/lib/grub/i386-pc/boot.img ] || missing+=(grub-pc-bin)
   [ -e /usr/share/OVMF/OVMF_CODE_4M.fd ] || missing+=(ovmf)
+  [ -e /usr/share/AAVMF/AAVMF_CODE.fd ] || missing+=(qemu-efi-aarch64)
+  [ -e /usr/lib/u-boot/qemu_arm64/u-boot.bin ] || missing+=(u-boot-qemu)
 fi
 for tool in "${!need[@]}"; do
   command -v "$tool" >/dev/null 2>&1 || missing+=("${need[$tool]}")

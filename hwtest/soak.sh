@@ -68,6 +68,11 @@ image.bios       ./hwtest        TestImageStarts/bios
 image.secure     ./hwtest        TestImageStarts/secure
 image.nvme       ./hwtest        TestImageStarts/nvme
 image.sata       ./hwtest        TestImageStarts/sata
+image.arm64      ./hwtest        TestImageStartsOnARM/uefi
+image.arm64secure ./hwtest       TestImageStartsOnARM/secure
+image.arm64uboot ./hwtest        TestImageStartsOnARM/uboot
+image.make.amd64 ./hwtest        TestImageMake/amd64
+image.make.arm64 ./hwtest        TestImageMake/arm64
 image.update     ./hwtest        TestImageUpdate
 image.refused    ./hwtest        TestImageRefuses
 image.panic      ./hwtest        TestImageFallsBack/panic
