@@ -17,6 +17,7 @@ import (
 // TestWhatATrackerIsTold: the tracker hears each thing once, with figures that
 // are so, and the peers that it names are known from then on.
 func TestWhatATrackerIsTold(t *testing.T) {
+	atOnce(t)
 	files := set{"disk.img": random(43, 500_000)}
 	_, mi := build(t, "disk.img", files, 64<<10, modes["v1"])
 	s := seed(t, "127.0.0.1", "disk.img", files, mi)

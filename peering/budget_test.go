@@ -15,6 +15,7 @@ import (
 )
 
 func TestConnectionsStayWithinTheBudget(t *testing.T) {
+	atOnce(t)
 	const seeds, most = 40, 6
 	files := set{"disk.img": random(30, 4<<20)}
 	text, mi := build(t, "disk.img", files, 64<<10, modes["v1"])
@@ -44,6 +45,7 @@ func TestConnectionsStayWithinTheBudget(t *testing.T) {
 }
 
 func TestSecondTorrentGetsItsPart(t *testing.T) {
+	atOnce(t)
 	b := newBox(t, func(c *Config) { c.MaxConnections, c.MaxHalfOpen = 4, 2 })
 	slow := set{"slow.img": random(35, 4<<20)}
 	text, mi := build(t, "slow.img", slow, 64<<10, modes["v1"])
@@ -75,6 +77,7 @@ func seedFrom(t *testing.T, host string, data []byte, mi *metainfo.MetaInfo) *to
 }
 
 func TestLANPeersAreNotCounted(t *testing.T) {
+	atOnce(t)
 	files := set{"disk.img": random(31, 1<<20)}
 	text, mi := build(t, "disk.img", files, 64<<10, modes["hybrid"])
 	s := seed(t, "127.0.0.1", "disk.img", files, mi)
@@ -87,6 +90,7 @@ func TestLANPeersAreNotCounted(t *testing.T) {
 
 // A tracker, a peer or a magnet can name any address, also one on the LAN.
 func TestGuardRefusesPeers(t *testing.T) {
+	atOnce(t)
 	t.Run("outside", func(t *testing.T) { guardRefuses(t, nil) })
 	t.Run("on the LAN", func(t *testing.T) { guardRefuses(t, func(c *Config) { c.LAN = loopback }) })
 }
@@ -118,6 +122,7 @@ func guardRefuses(t *testing.T, change func(*Config)) {
 }
 
 func TestPeerThatIsAwayIsTriedAgain(t *testing.T) {
+	atOnce(t)
 	files := set{"disk.img": random(33, 1<<20)}
 	text, mi := build(t, "disk.img", files, 64<<10, modes["v1"])
 	reserved, err := net.Listen("tcp", "127.0.0.7:0")
@@ -149,6 +154,7 @@ func TestPeerThatIsAwayIsTriedAgain(t *testing.T) {
 }
 
 func TestOnlyUTPPeerIsReached(t *testing.T) {
+	atOnce(t)
 	files := set{"disk.img": random(34, 1<<20)}
 	text, mi := build(t, "disk.img", files, 64<<10, modes["v1"])
 	cfg := peerConfig("127.0.0.8", t.TempDir())
@@ -167,6 +173,7 @@ func TestOnlyUTPPeerIsReached(t *testing.T) {
 }
 
 func TestBudgetIsBounded(t *testing.T) {
+	atOnce(t)
 	freed := 0
 	b := newBudget(1, func() { freed++ })
 	if !b.take() || b.take() || !b.full() {
@@ -179,6 +186,7 @@ func TestBudgetIsBounded(t *testing.T) {
 }
 
 func TestBookGivesUpInTheEnd(t *testing.T) {
+	atOnce(t)
 	b := newBook(time.Minute)
 	addr := netip.MustParseAddrPort("192.0.2.1:6881")
 	of, all := []*share{{}}, func(*share) bool { return true }
@@ -209,6 +217,7 @@ func TestBookGivesUpInTheEnd(t *testing.T) {
 }
 
 func TestBookLetsTorrentsTakeTurns(t *testing.T) {
+	atOnce(t)
 	b := newBook(time.Minute)
 	addr := netip.MustParseAddrPort("192.0.2.1:6881")
 	first, second := &share{}, &share{made: true}
@@ -232,6 +241,7 @@ func TestBookLetsTorrentsTakeTurns(t *testing.T) {
 }
 
 func TestConfigNamesEveryFault(t *testing.T) {
+	atOnce(t)
 	err := Config{
 		Listen: "127.0.0.1:70000", MaxConnections: -1, MaxFiles: -2, LAN: []netip.Prefix{{}},
 		BoxURL: "ftp://x", Trackers: []string{"nonsense"},

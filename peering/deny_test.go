@@ -11,6 +11,7 @@ import (
 // A torrent that is taken down by one of its infohashes is left, its files go,
 // and it cannot be added by either.
 func TestTakedownOfARunningTorrent(t *testing.T) {
+	atOnce(t)
 	for _, by := range []string{"v1", "v2"} {
 		files := set{"x.img": random(71, 1<<20), "y.img": random(72, 100_000)}
 		text, mi := build(t, "release", files, 64<<10, modes["hybrid"])
@@ -43,6 +44,7 @@ func TestTakedownOfARunningTorrent(t *testing.T) {
 // A magnet whose info turns out to be of a torrent that was taken down is not
 // joined.
 func TestTakedownOfAMagnet(t *testing.T) {
+	atOnce(t)
 	files := set{"x.img": random(73, 1<<20)}
 	text, mi := build(t, "x.img", files, 64<<10, modes["hybrid"])
 	b := newBox(t, nil)

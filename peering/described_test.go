@@ -45,6 +45,7 @@ func mirrorURLs(snap Torrent) (urls []string) {
 // Who adds the address of a file whose server names its torrent and mirrors gets
 // the torrent with these, after a start too.
 func TestFileLeadsToItsTorrentAndMirrors(t *testing.T) {
+	atOnce(t)
 	files := set{"disk.img": random(70, 300_000)}
 	text, _ := build(t, "disk.img", files, 64<<10, modes["hybrid"])
 	served := set{"disk.img": files["disk.img"], "t": text}
@@ -54,7 +55,7 @@ func TestFileLeadsToItsTorrentAndMirrors(t *testing.T) {
 		"metalink": `<%[1]s/disk.meta4>; rel=describedby; type="application/metalink4+xml"`,
 	} {
 		t.Run(name, func(t *testing.T) {
-			t.Parallel()
+			atOnce(t)
 			served := set{"disk.img": served["disk.img"], "t": served["t"]}
 			web := linking(t, served, func(base string) string { return fmt.Sprintf(field, base, other) })
 			served["disk.meta4"] = fmt.Appendf(nil, `<metalink xmlns="urn:ietf:params:xml:ns:metalink"><file name="disk.img"><url>%[1]s/by/disk.img</url><url>%s/disk.img</url>
@@ -79,6 +80,7 @@ func TestFileLeadsToItsTorrentAndMirrors(t *testing.T) {
 
 // Each file of a torrent comes from its own mirrors, wherever they have it.
 func TestMetalinkOfManyFiles(t *testing.T) {
+	atOnce(t)
 	files := set{"disk.img": random(71, 3*64<<10), "doc/README": random(72, 64<<10), "doc/same name": random(73, 64<<10)}
 	text, _ := build(t, "release", files, 64<<10, modes["hybrid"])
 	one, _ := webServer(t, 0, set{"a.img": files["disk.img"], "t": text})
@@ -101,7 +103,7 @@ func TestMetalinkOfManyFiles(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			t.Parallel()
+			atOnce(t)
 			b := newBox(t, nil)
 			snap := b.complete(add(b).InfoHash)
 			for path, data := range files {
@@ -116,6 +118,7 @@ func TestMetalinkOfManyFiles(t *testing.T) {
 
 // A mirror's answers name further ones; those that are of no use make way.
 func TestMirrorsNameMirrors(t *testing.T) {
+	atOnce(t)
 	files := set{"disk.img": random(74, 300_000)}
 	_, mi := build(t, "disk.img", files, 64<<10, modes["v1"])
 	none, _ := webServer(t, 0, nil)
@@ -134,6 +137,7 @@ func TestMirrorsNameMirrors(t *testing.T) {
 }
 
 func TestDescriptionsOfNoTorrent(t *testing.T) {
+	atOnce(t)
 	files := set{"disk.img": random(75, 100_000), "page": []byte("<html></html>"), "empty": nil}
 	web := linking(t, files, func(base string) string { return "<" + base + "/page>; rel=describedby; type=application/x-bittorrent" })
 	b := newBox(t, nil)

@@ -13,6 +13,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/anacrolix/torrent/bencode"
 	"github.com/anacrolix/torrent/metainfo"
@@ -92,12 +93,13 @@ func hostile(t *testing.T, host string, mi *metainfo.MetaInfo, pieces int, m man
 // Whatever some peers do, the file comes from the honest one, and who sent what
 // is wrong is named.
 func TestBadPeersAreOutlived(t *testing.T) {
+	atOnce(t)
 	for name, m := range manners {
 		t.Run(name, func(t *testing.T) {
-			t.Parallel()
+			atOnce(t)
 			files := set{"disk.img": random(70, 3<<20)}
 			_, mi := build(t, "disk.img", files, 64<<10, modes["v1"])
-			b := newBox(t, nil)
+			b := newBox(t, func(c *Config) { c.stealGrace = time.Second })
 			magnet := fmt.Sprintf("magnet:?xt=urn:btih:%s&x.pe=%s", mi.HashInfoBytes().HexString(), hostile(t, "127.0.8.1", mi, 48, m))
 			text := seededBy(t, mi)
 			snap := b.add(text)
@@ -122,6 +124,7 @@ func TestBadPeersAreOutlived(t *testing.T) {
 // A tracker that answers with thousands of peers that are not there, with the
 // box itself, with nonsense, or with no end at all does not keep the file away.
 func TestLyingTrackersAreOutlived(t *testing.T) {
+	atOnce(t)
 	junk := func(box string) []byte {
 		ap, _ := net.ResolveTCPAddr("tcp", box)
 		peers := append(ap.IP.To4(), byte(ap.Port>>8), byte(ap.Port), 127, 0, 0, 1, 0, 0, 224, 0, 0, 1, 26, 225, 255, 255, 255, 255, 0, 1)
@@ -150,7 +153,7 @@ func TestLyingTrackersAreOutlived(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			t.Parallel()
+			atOnce(t)
 			files := set{"disk.img": random(71, 1<<20)}
 			_, mi := build(t, "disk.img", files, 64<<10, modes["v1"])
 			b := newBox(t, nil)
@@ -175,6 +178,7 @@ func TestLyingTrackersAreOutlived(t *testing.T) {
 // What a torrent says of paths and sizes leads nowhere: it is refused with a
 // reason, and nothing is written.
 func TestHostileTorrentsWriteNothing(t *testing.T) {
+	atOnce(t)
 	b := newBox(t, nil)
 	b.addr()
 	before := listing(t, b.dir)

@@ -27,6 +27,7 @@ func spanning() set {
 }
 
 func TestFilesLandInTheStore(t *testing.T) {
+	atOnce(t)
 	single := set{"disk.img": random(9, 1_234_567)}
 	for version, m := range modes {
 		for _, c := range []struct {
@@ -34,7 +35,7 @@ func TestFilesLandInTheStore(t *testing.T) {
 			files set
 		}{{"disk.img", single}, {"release", spanning()}} {
 			t.Run(version+" "+c.name, func(t *testing.T) {
-				t.Parallel()
+				atOnce(t)
 				text, mi := build(t, c.name, c.files, 64<<10, m)
 				s := seed(t, "127.0.0.1", c.name, c.files, mi)
 				b := newBox(t, nil)
@@ -63,9 +64,10 @@ func TestFilesLandInTheStore(t *testing.T) {
 }
 
 func TestMagnetFetchesItsMetadata(t *testing.T) {
+	atOnce(t)
 	for version, m := range modes {
 		t.Run(version, func(t *testing.T) {
-			t.Parallel()
+			atOnce(t)
 			files := spanning()
 			_, mi := build(t, "release", files, 64<<10, m)
 			magnet, err := mi.MagnetV2()
@@ -93,6 +95,7 @@ func TestMagnetFetchesItsMetadata(t *testing.T) {
 }
 
 func TestMagnetByV2HashOfHybridIsNamedByV1(t *testing.T) {
+	atOnce(t)
 	files := set{"disk.img": random(5, 400_000)}
 	_, mi := build(t, "disk.img", files, 64<<10, modes["hybrid"])
 	magnet, err := mi.MagnetV2()
@@ -121,9 +124,10 @@ func TestMagnetByV2HashOfHybridIsNamedByV1(t *testing.T) {
 }
 
 func TestKnownBytesAreNotFetched(t *testing.T) {
+	atOnce(t)
 	for _, version := range []string{"v2", "hybrid"} {
 		t.Run(version, func(t *testing.T) {
-			t.Parallel()
+			atOnce(t)
 			files := spanning()
 			text, mi := build(t, "release", files, 64<<10, modes[version])
 			s := seed(t, "127.0.0.1", "release", files, mi)
@@ -145,6 +149,7 @@ func TestKnownBytesAreNotFetched(t *testing.T) {
 }
 
 func TestCorruptSeedIsOutlivedAndNamed(t *testing.T) {
+	atOnce(t)
 	files := set{"disk.img": random(6, 2_000_000)}
 	text, mi := build(t, "disk.img", files, 64<<10, modes["v1"])
 	honest := seed(t, "127.0.0.2", "disk.img", files, mi)
@@ -200,9 +205,10 @@ func (lies) MarkNotComplete() error                 { return nil }
 func (lies) Completion() storage.Completion         { return storage.Completion{Ok: true, Complete: true} }
 
 func TestRestartFetchesNothingTwice(t *testing.T) {
+	atOnce(t)
 	for version, m := range modes {
 		t.Run(version, func(t *testing.T) {
-			t.Parallel()
+			atOnce(t)
 			files := set{"a.bin": random(7, 5<<20), "b.bin": random(8, 3<<20+5)}
 			text, mi := build(t, "two", files, 256<<10, m)
 			s := seed(t, "127.0.0.1", "two", files, mi)
@@ -228,7 +234,8 @@ func TestRestartFetchesNothingTwice(t *testing.T) {
 }
 
 func TestReaderGetsItsBytesFirst(t *testing.T) {
-	files := set{"film.mkv": random(10, 24<<20)}
+	atOnce(t)
+	files := set{"film.mkv": random(10, 8<<20)}
 	text, mi := build(t, "film.mkv", files, 64<<10, modes["v1"])
 	s := seed(t, "127.0.0.1", "film.mkv", files, mi)
 	b := newBox(t, nil)
@@ -239,7 +246,7 @@ func TestReaderGetsItsBytesFirst(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer r.Close()
-	at := int64(17 << 20)
+	at := int64(5 << 20)
 	got := make(chan error, 1)
 	var part strings.Builder
 	go func() {
@@ -260,6 +267,7 @@ func TestReaderGetsItsBytesFirst(t *testing.T) {
 }
 
 func TestEvictedTorrentIsLeft(t *testing.T) {
+	atOnce(t)
 	files := set{"disk.img": random(11, 200_000)}
 	text, mi := build(t, "disk.img", files, 64<<10, modes["v1"])
 	s := seed(t, "127.0.0.1", "disk.img", files, mi)
@@ -274,6 +282,7 @@ func TestEvictedTorrentIsLeft(t *testing.T) {
 }
 
 func TestSecondAddIsTheSameTorrent(t *testing.T) {
+	atOnce(t)
 	text, mi := build(t, "x", set{"x": random(12, 100_000)}, 64<<10, modes["hybrid"])
 	b := newBox(t, nil)
 	first := b.add(text)
@@ -288,6 +297,7 @@ func TestSecondAddIsTheSameTorrent(t *testing.T) {
 }
 
 func TestTorrentWithoutRoomChangesNothing(t *testing.T) {
+	atOnce(t)
 	b := newBox(t, nil)
 	b.stop()
 	var err error

@@ -39,6 +39,7 @@ func load(t *testing.T, text []byte) *metainfo.MetaInfo {
 }
 
 func TestMadeTorrentIsPureAndLeeched(t *testing.T) {
+	atOnce(t)
 	for _, c := range []struct {
 		name     string
 		size     int
@@ -49,7 +50,7 @@ func TestMadeTorrentIsPureAndLeeched(t *testing.T) {
 		{"large.iso", 7<<20 + 12345, "edf90405520c05962c119acc9db1ac04511dd70f"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			t.Parallel()
+			atOnce(t)
 			data := random(uint64(c.size), c.size)
 			b := newBox(t, func(cfg *Config) {
 				cfg.LAN = loopback
@@ -113,6 +114,7 @@ func (b *box) served(num uint64) int64 {
 }
 
 func TestMadeTorrentIsForTheLANOnly(t *testing.T) {
+	atOnce(t)
 	data := random(20, 300_000)
 	b := newBox(t, nil) // no LAN: loopback is outside
 	info := b.put("http://origin.example/x", data)
@@ -136,6 +138,7 @@ func TestMadeTorrentIsForTheLANOnly(t *testing.T) {
 }
 
 func TestNoTorrentForWhatMayNotBeShared(t *testing.T) {
+	atOnce(t)
 	b := newBox(t, nil)
 	private, err := b.store.Create(cache.Spec{Object: content.Object{Size: 5}, Title: "p"}, "p", nil)
 	if err != nil {
@@ -160,6 +163,7 @@ func TestNoTorrentForWhatMayNotBeShared(t *testing.T) {
 }
 
 func TestDamagedHashesAreMadeAgain(t *testing.T) {
+	atOnce(t)
 	b := newBox(t, nil)
 	info := b.put("x", random(21, 3<<20))
 	first := b.make(info.Num, "x")
@@ -172,6 +176,7 @@ func TestDamagedHashesAreMadeAgain(t *testing.T) {
 }
 
 func TestPieceLengthIsFixedBySize(t *testing.T) {
+	atOnce(t)
 	for size, want := range map[int64]int64{1: 1 << 20, 2 << 30: 1 << 20, 2<<30 + 1: 2 << 20, 64 << 30: 16 << 20, 1 << 45: 16 << 20} {
 		if got := pieceLength(size); got != want {
 			t.Errorf("%d bytes: %d, want %d", size, got, want)
@@ -180,6 +185,7 @@ func TestPieceLengthIsFixedBySize(t *testing.T) {
 }
 
 func TestPieceLayerOfLongPieces(t *testing.T) {
+	atOnce(t)
 	leaves := make([]content.Hash, 64*13+5)
 	for i := range leaves {
 		leaves[i] = content.LeafHash([]byte{byte(i), byte(i >> 8)})

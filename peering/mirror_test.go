@@ -105,9 +105,18 @@ func figure(t *testing.T, name string, value, bound float64, unit string, most b
 
 func soak() bool { return os.Getenv("CISTERN_SOAK") == "1" }
 
+// atOnce lets a test run beside others, unless its figures count: most of them
+// wait for something.
+func atOnce(t *testing.T) {
+	if !soak() {
+		t.Parallel()
+	}
+}
+
 // TestSwarmAndMirrorsFillOneFile: one slow swarm and two slow mirrors, however the
 // box knows of these, bring one file together, each byte once.
 func TestSwarmAndMirrorsFillOneFile(t *testing.T) {
+	atOnce(t)
 	const speed = 2_000_000
 	size, length := 6<<20+12345, int64(256<<10)
 	if soak() {
@@ -128,9 +137,7 @@ func TestSwarmAndMirrorsFillOneFile(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			if !soak() {
-				t.Parallel()
-			}
+			atOnce(t)
 			one, fromOne := webServer(t, speed, files)
 			two, fromTwo := webServer(t, speed, files)
 			two = strings.Replace(two, "127.0.0.1", "localhost", 1)
@@ -166,9 +173,10 @@ func TestSwarmAndMirrorsFillOneFile(t *testing.T) {
 
 // Files of a torrent that share pieces come from a web seed that has them all.
 func TestWebSeedBringsManyFiles(t *testing.T) {
+	atOnce(t)
 	for version, m := range modes {
 		t.Run(version, func(t *testing.T) {
-			t.Parallel()
+			atOnce(t)
 			files := spanning()
 			_, mi := build(t, "a release", files, 64<<10, m)
 			served := set{}
@@ -191,6 +199,7 @@ func TestWebSeedBringsManyFiles(t *testing.T) {
 // A mirror with other bytes, one with another file and one that has nothing are
 // given up; what they sent reaches nobody.
 func TestBadMirrorsAreGivenUp(t *testing.T) {
+	atOnce(t)
 	files := set{"disk.img": random(51, 3<<20)}
 	_, mi := build(t, "disk.img", files, 64<<10, modes["v1"])
 	wrong, _ := webServer(t, 0, set{"disk.img": random(52, 3<<20)})
@@ -213,6 +222,7 @@ func TestBadMirrorsAreGivenUp(t *testing.T) {
 
 // Where a reader waits, mirrors and peers bring first.
 func TestReaderIsServedFirst(t *testing.T) {
+	atOnce(t)
 	const size = 24 << 20
 	files := set{"film.mkv": random(53, size)}
 	_, mi := build(t, "film.mkv", files, 256<<10, modes["v1"])
@@ -256,6 +266,7 @@ func (r *rounds) RoundTrip(req *http.Request) (*http.Response, error) {
 // What mirrors bring is asked for as everything else by HTTP: under the cap on the
 // uplink, and with patience while that is down.
 func TestMirrorsShareTheUplink(t *testing.T) {
+	atOnce(t)
 	files := set{"disk.img": random(54, 2<<20)}
 	_, mi := build(t, "disk.img", files, 64<<10, modes["v1"])
 	web, _ := webServer(t, 0, files)
@@ -282,6 +293,7 @@ func TestMirrorsShareTheUplink(t *testing.T) {
 
 // A mirror brings no more than the uplink is let.
 func TestSwarmAndMirrorsKeepToTheUplink(t *testing.T) {
+	atOnce(t)
 	const cap = 1 << 20
 	size := 2 << 20
 	if soak() {

@@ -38,10 +38,6 @@ const (
 	dialWait = time.Second
 	utpTime  = 3 * time.Second
 	dialTime = 6 * time.Second
-	// stealGrace is how long a peer has to answer a request before another one is
-	// asked: the seeds of a swarm were asked for up to 1.04 times the content
-	// without it, and for 1.00 times with it.
-	stealGrace = 8 * time.Second
 )
 
 // listen opens TCP and uTP on one port.
@@ -336,7 +332,7 @@ func (s *Swarm) clientConfig(n *network) *torrent.ClientConfig {
 	c.TorrentPeersHighWater = 500
 	// A request that is moved to another peer while its answer is on the way
 	// brings the same bytes twice: that is what the box is there to avoid.
-	c.StealRequestGrace = stealGrace
+	c.StealRequestGrace = s.cfg.stealGrace
 	c.Callbacks.CompletedHandshake = s.handshaken
 	c.Callbacks.ReadMessage = readMessage
 	c.Callbacks.ReadExtendedHandshake = s.greeted

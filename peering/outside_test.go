@@ -45,6 +45,7 @@ func counted(n *atomic.Int32, addr string) Dial {
 }
 
 func TestTrackerIsAskedThroughTheDialer(t *testing.T) {
+	atOnce(t)
 	files := set{"disk.img": random(40, 500_000)}
 	_, mi := build(t, "disk.img", files, 64<<10, modes["v1"])
 	s := seed(t, "127.0.0.1", "disk.img", files, mi)
@@ -69,6 +70,7 @@ func TestTrackerIsAskedThroughTheDialer(t *testing.T) {
 }
 
 func TestWebSeedFillsThroughTheDialer(t *testing.T) {
+	atOnce(t)
 	for _, version := range []string{"v1", "hybrid"} {
 		t.Run(version, func(t *testing.T) {
 			files := set{"disk.img": random(41, 900_000)}
@@ -146,6 +148,7 @@ func announce(t *testing.T, peer string) string {
 // have, and computes another infohash for those. So these are v1.
 
 func TestAria2LeechesFromTheBox(t *testing.T) {
+	atOnce(t)
 	path := aria2(t)
 	files := set{"disk.img": random(42, 3<<20+77)}
 	text, mi := build(t, "disk.img", files, 256<<10, modes["v1"])
@@ -166,6 +169,7 @@ func TestAria2LeechesFromTheBox(t *testing.T) {
 }
 
 func TestAria2SeedsToTheBox(t *testing.T) {
+	atOnce(t)
 	path := aria2(t)
 	files := spanning()
 	_, mi := build(t, "release", files, 64<<10, modes["v1"])

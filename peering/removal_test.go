@@ -5,6 +5,7 @@ import "testing"
 // A magnet that is removed as its info arrives leaves nothing behind: neither
 // objects that nobody fills nor a file for the next start.
 func TestRemovedMagnetLeavesNothing(t *testing.T) {
+	atOnce(t)
 	files := set{"disk.img": random(51, 1<<20)}
 	text, mi := build(t, "disk.img", files, 64<<10, modes["hybrid"])
 	b := newBox(t, nil)
@@ -29,6 +30,7 @@ func TestRemovedMagnetLeavesNothing(t *testing.T) {
 }
 
 func TestMadeTorrentIsLeftWhenItsObjectTurnsPrivate(t *testing.T) {
+	atOnce(t)
 	b := newBox(t, nil)
 	info := b.put("http://origin.example/x", random(52, 300_000))
 	b.make(info.Num, "x")

@@ -32,6 +32,7 @@ func (b *box) flipStored(num uint64, off int64) {
 // A block of a torrent's file that was damaged on the disk comes again from the
 // swarm, and nothing else does.
 func TestDamagedFileComesAgainFromTheSwarm(t *testing.T) {
+	atOnce(t)
 	for _, mode := range []string{"v1", "hybrid"} {
 		t.Run(mode, func(t *testing.T) {
 			files := set{"a/one.img": random(61, 3<<20+100), "b.img": random(62, 2<<20)}
@@ -80,6 +81,7 @@ func TestDamagedFileComesAgainFromTheSwarm(t *testing.T) {
 // A block that turns out damaged while the rest of the torrent is still being
 // fetched is fetched again too.
 func TestDamagedPartOfAResumedTorrent(t *testing.T) {
+	atOnce(t)
 	files := set{"x.img": random(63, 6<<20)}
 	text, mi := build(t, "x.img", files, 256<<10, modes["v1"])
 	b := newBox(t, nil)

@@ -58,6 +58,7 @@ func leaf(length int64, root string) map[string]any {
 }
 
 func TestFaultsOfTorrentsAreNamed(t *testing.T) {
+	atOnce(t)
 	root := strings.Repeat("r", 32)
 	many := make([]any, 11)
 	for i := range many {
@@ -126,6 +127,7 @@ func TestFaultsOfTorrentsAreNamed(t *testing.T) {
 }
 
 func TestLayerThatDoesNotAddUp(t *testing.T) {
+	atOnce(t)
 	text, mi := build(t, "x", set{"x": random(1, 200_000)}, 65536, modes["v2"])
 	for root, layer := range mi.PieceLayers {
 		for what, bad := range map[string]string{
@@ -141,6 +143,7 @@ func TestLayerThatDoesNotAddUp(t *testing.T) {
 }
 
 func TestGoodSpecs(t *testing.T) {
+	atOnce(t)
 	v1 := "dd8255ecdc7ca55fb0bbf81323d87062db1f6d1c"
 	v2 := strings.Repeat("ab", 32)
 	for input, want := range map[string]string{
@@ -171,6 +174,7 @@ func TestGoodSpecs(t *testing.T) {
 }
 
 func TestSpansFollowTheFiles(t *testing.T) {
+	atOnce(t)
 	text, _ := build(t, "release", spanning(), 64<<10, modes["v1"])
 	spec, err := ParseSpec(text, testLimits)
 	if err != nil {
@@ -194,6 +198,7 @@ func TestSpansFollowTheFiles(t *testing.T) {
 }
 
 func TestAddByURL(t *testing.T) {
+	atOnce(t)
 	text, mi := build(t, "x", set{"x": random(1, 100_000)}, 65536, modes["v1"])
 	web := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch r.URL.Path {
@@ -212,7 +217,7 @@ func TestAddByURL(t *testing.T) {
 		t.Errorf("added %+v, %v", snap, err)
 	}
 	for path, want := range map[string]string{
-		"/page":    "is not a .torrent file",
+		"/page":    "is neither a .torrent file nor a metalink",
 		"/nowhere": "the server answered 404 Not Found",
 	} {
 		if _, err := b.swarm.Add(t.Context(), []byte(web.URL+path)); err == nil || !strings.Contains(err.Error(), want) {

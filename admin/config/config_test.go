@@ -28,8 +28,10 @@ func TestFaults(t *testing.T) {
 		{"key outside its section", "listen = ':1'\n", []string{"line 1: listen: is not a known key"}},
 		{"dotted unknown key", "proxy.x.y = 1\n", []string{"line 1: proxy.x: is not a known key"}},
 		{"mirrors", "[[peering.mirror]]\nmatch = ['*.iso']\nurl = 'https://m.example/pub/'\n", nil},
-		{"faulty mirrors", "[[peering.mirror]]\nmatch = ['[']\nurl = 'ftp://m.example/'\n[[peering.mirror]]\nurl = 'http://m.example/'\n",
-			[]string{"peering.mirror[0].match", "peering.mirror[0].url", "peering.mirror[1].match"}},
+		{
+			"faulty mirrors", "[[peering.mirror]]\nmatch = ['[']\nurl = 'ftp://m.example/'\n[[peering.mirror]]\nurl = 'http://m.example/'\n",
+			[]string{"peering.mirror[0].match", "peering.mirror[0].url", "peering.mirror[1].match"},
+		},
 		{"no TOML", "a = \n", []string{"line 1"}},
 		{"same key twice", "[log]\nlevel='info'\nlevel='warn'\n", []string{"level"}},
 		{"section that is a value", "store = 3\n", []string{"line 1: store: is a number, want a table"}},

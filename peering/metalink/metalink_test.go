@@ -66,8 +66,10 @@ func TestParseIsBounded(t *testing.T) {
 
 var fields = []struct{ field, want string }{
 	{`<http://a.example/f>; rel=duplicate; pri=2, <http://b.example/f>;rel="duplicate";pri=1;geo=de`, "{[http://b.example/f http://a.example/f] [] []}"},
-	{`<f.torrent>; rel=describedby; type="application/x-bittorrent"; name="d/f", <f.meta4>; rel="describedby other"; type=application/metalink4+xml`,
-		"{[] [{http://o.example/d/f.torrent d/f}] [http://o.example/d/f.meta4]}"},
+	{
+		`<f.torrent>; rel=describedby; type="application/x-bittorrent"; name="d/f", <f.meta4>; rel="describedby other"; type=application/metalink4+xml`,
+		"{[] [{http://o.example/d/f.torrent d/f}] [http://o.example/d/f.meta4]}",
+	},
 	{`<f.asc>; rel=describedby; type="application/pgp-signature", </style.css>; rel=stylesheet`, "{[] [] []}"},
 	{`<http://a.example/a,b;c>; title="x, <y>; \" rel=z"; rel=duplicate`, "{[http://a.example/a,b;c] [] []}"},
 	{`<http://a.example/f>; rel=duplicate; anchor="#x", <ftp://a.example/f>; rel=duplicate, <javascript:x>; rel=duplicate`, "{[] [] []}"},
