@@ -10,8 +10,8 @@
 //
 // It fails open. The nftables table belongs to the process and ends with it; and
 // each rule needs an element of a set that lives five seconds and is renewed each
-// second, after the service has asked itself something over its own sockets. It
-// refuses to touch flows inside the LAN, hosts outside it, and TLS. Start reading
+// second, after the service has asked itself something over its own sockets; port
+// 80 is left out while the proxy does not answer. It refuses to touch flows inside the LAN, hosts outside it, and TLS. Start reading
 // at [Service.Run], then table.rules and [Service.sort].
 package steer
 
@@ -22,6 +22,7 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -63,6 +64,9 @@ type Web interface {
 // Stats are the figures of a Service since it was made.
 type Stats struct {
 	Mode Mode `json:"mode"`
+	// WebDown says that plain HTTP is to go through the proxy and does not, because
+	// that does not answer.
+	WebDown bool `json:"web_down"`
 	// Open says that the last look at itself went well: what is to be taken is
 	// taken.
 	Open bool `json:"open"`
@@ -106,6 +110,7 @@ type Service struct {
 	tasks   sync.WaitGroup // connections and lookups
 	room    chan struct{}  // a token for each connection
 	lookups chan struct{}  // a token for each lookup
+	webWell atomic.Bool    // the proxy answered when it was asked last
 
 	mu    sync.Mutex // guards what follows
 	open  bool
@@ -153,6 +158,9 @@ func (s *Service) Run(ctx context.Context) error {
 		s.tasks.Go(func() { cancel(s.receive(ctx, l)) })
 	}
 	s.tasks.Go(func() { s.watchFlows(ctx) })
+	if s.leadsWeb() {
+		s.tasks.Go(func() { s.watchWeb(ctx, door.streams[0].Addr()) })
+	}
 	table, err := openTable(s.cfg)
 	if err != nil {
 		return fmt.Errorf("steer clients: %w", err)
@@ -203,9 +211,16 @@ func (s *Service) keep(ctx context.Context, t *table, d *door) {
 	}
 }
 
-// contents is what the kernel should know now.
+// leadsWeb says whether plain HTTP goes through the proxy.
+func (s *Service) leadsWeb() bool { return s.cfg.Web && s.web != nil }
+
+// contents is what the kernel should know now. While the proxy does not answer,
+// port 80 is not taken.
 func (s *Service) contents(now time.Time, w *wards, known *endpoints) contents {
-	want := contents{ports: append([]uint16{80}, s.cfg.Ports...), infohashes: s.tracker.Infohashes()}
+	want := contents{ports: slices.Clone(s.cfg.Ports), infohashes: s.tracker.Infohashes()}
+	if !s.leadsWeb() || s.webWell.Load() {
+		want.ports = append(want.ports, 80)
+	}
 	if s.cfg.Mode == Enforce {
 		w.update(now, s.swarm.Inside())
 		known.update(now, s.swarm.Outside())
@@ -239,6 +254,7 @@ func (s *Service) Stats() Stats {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	st.Open, st.Peers, st.Wards = s.open, s.peers, s.held
+	st.WebDown = s.open && s.leadsWeb() && !s.webWell.Load()
 	st.Flows = sortedFlows(s.flows)
 	return st
 }

@@ -68,7 +68,7 @@ func (s *Service) sort(ctx context.Context, c *net.TCPConn) {
 			answer(c, body)
 			return
 		}
-	case s.cfg.Web && s.web != nil && meant.Port() == 80 && isWeb(req):
+	case s.leadsWeb() && meant.Port() == 80 && isWeb(req):
 		s.count.web.Add(1)
 		s.web.Take(c, head)
 		return
@@ -77,12 +77,19 @@ func (s *Service) sort(ctx context.Context, c *net.TCPConn) {
 	pass(ctx, c, client, meant, head)
 }
 
-// greet answers the service's question to itself.
+// greet answers the service's question to itself, or has the proxy answer the one
+// to it.
 func (s *Service) greet(c *net.TCPConn) {
-	defer c.Close()
 	_ = c.SetDeadline(time.Now().Add(probeTime))
 	b := make([]byte, len(hello))
-	if _, err := io.ReadFull(c, b); err == nil && bytes.Equal(b, hello) {
+	_, err := io.ReadFull(c, b)
+	if err == nil && s.web != nil && strings.HasPrefix(webHello, string(b)) {
+		_ = c.SetDeadline(time.Time{})
+		s.web.Take(c, b)
+		return
+	}
+	defer c.Close()
+	if err == nil && bytes.Equal(b, hello) {
 		_, _ = c.Write(b)
 	}
 }
