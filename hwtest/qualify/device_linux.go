@@ -33,12 +33,12 @@ func (q *Qualifier) device(ctx context.Context) error {
 	if size < minSpan {
 		return fmt.Errorf("%s has %d bytes: too few to measure", q.cfg.Erase, size)
 	}
-	if err := q.rates(ctx, f, min(size, q.budget.scratch)); err != nil {
+	p := &patient{disk: f}
+	if err := q.rates(ctx, p, min(size, q.budget.scratch)); err != nil {
 		return err
 	}
 	q.progress("capacity", q.report.Percent)
-	q.capacity(ctx, f, size)
-	return nil
+	return q.capacity(ctx, p, size)
 }
 
 // claim opens a block device for this program alone. The kernel refuses it
@@ -115,8 +115,9 @@ func sysBlock(dev uint64) (string, error) {
 	return dir, nil
 }
 
-// describe says which device a disk is and what it says of itself.
-func describe(d *client.DiskTest) {
+// describe says which device a disk is and what it says of itself, which one that
+// hangs is not asked.
+func describe(d *client.DiskTest, hangs bool) {
 	d.Wear.PercentUsed = -1
 	var st unix.Stat_t
 	if err := unix.Stat(d.Path, &st); err != nil {
@@ -147,6 +148,10 @@ func describe(d *client.DiskTest) {
 		d.Kind = "disk"
 	default:
 		d.Kind = "ssd"
+	}
+	if hangs {
+		d.Wear.Err = "the disk hangs"
+		return
 	}
 	wear, err := health(dir, name)
 	if err != nil {

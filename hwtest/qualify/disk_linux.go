@@ -12,6 +12,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 
@@ -25,13 +26,12 @@ const (
 	clientBlock = 256 << 10
 )
 
-// aligned gives memory that disks take without a copy.
-func aligned(n int) ([]byte, func(), error) {
-	b, err := unix.Mmap(-1, 0, n, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_ANON|unix.MAP_PRIVATE)
-	if err != nil {
-		return nil, nil, fmt.Errorf("get memory: %w", err)
-	}
-	return b, func() { _ = unix.Munmap(b) }, nil
+// aligned gives memory that disks take without a copy. It is Go's, so that a call
+// that a disk does not answer keeps it.
+func aligned(n int) []byte {
+	b := make([]byte, n+markBytes)
+	skip := -uintptr(unsafe.Pointer(unsafe.SliceData(b))) % markBytes
+	return b[skip:][:n]
 }
 
 // disk measures the disk under cfg.Dir, or the one that is to be erased.
@@ -48,12 +48,13 @@ func (q *Qualifier) disk(ctx context.Context) {
 	if err != nil && ctx.Err() == nil {
 		d.Err, d.Failed = noRight(err), broken(err)
 	}
-	describe(d)
+	describe(d, errors.Is(err, errHangs))
 }
 
 // broken reports whether an error is one of a disk that does not work.
 func broken(err error) bool {
-	return errors.Is(err, unix.EIO) || errors.Is(err, unix.ENXIO) || errors.Is(err, unix.ENODEV) || errors.Is(err, unix.EROFS)
+	return errors.Is(err, unix.EIO) || errors.Is(err, unix.ENXIO) || errors.Is(err, unix.ENODEV) || errors.Is(err, unix.EROFS) ||
+		errors.Is(err, errHangs)
 }
 
 // scratch measures on a file that has no name any more: nothing is left of it
@@ -76,16 +77,16 @@ func (q *Qualifier) scratch(ctx context.Context) error {
 		return err
 	}
 	defer f.Close()
-	if err := q.rates(ctx, f, min(span, q.budget.scratch)); err != nil {
+	p := &patient{disk: f}
+	if err := q.rates(ctx, p, min(span, q.budget.scratch)); err != nil {
 		return err
 	}
 	q.progress("capacity", q.report.Percent)
-	if err := unix.Fallocate(int(f.Fd()), 0, 0, span); err != nil {
+	if err := p.reserve(span); err != nil {
 		q.report.Disk.Capacity.Err = "reserve room: " + err.Error()
 		return nil
 	}
-	q.capacity(ctx, f, span)
-	return nil
+	return q.capacity(ctx, p, span)
 }
 
 // nameless makes a file without a name that is read and written past the cache.
@@ -102,14 +103,14 @@ func nameless(dir string) (*os.File, error) {
 }
 
 // rates takes all rates on the first n bytes of f.
-func (q *Qualifier) rates(ctx context.Context, f *os.File, n int64) (err error) {
+func (q *Qualifier) rates(ctx context.Context, f *patient, n int64) (err error) {
 	d := &q.report.Disk
 	n -= n % chunkBytes
 	if d.SequentialWrite, err = sequential(ctx, n, q.budget.disk, f.WriteAt, f.Sync); err != nil {
 		return fmt.Errorf("write: %w", err)
 	}
 	// What the time did not suffice to write must be there all the same.
-	if info, err := f.Stat(); err == nil && info.Mode().IsRegular() {
+	if info, err := f.disk.Stat(); err == nil && info.Mode().IsRegular() {
 		n = min(n, info.Size()/chunkBytes*chunkBytes)
 	}
 	none := func() error { return nil }
@@ -135,11 +136,7 @@ func (q *Qualifier) rates(ctx context.Context, f *os.File, n int64) (err error) 
 // sequential moves n bytes from the front, again and again until the time is up,
 // but at most once if it writes; it gives bytes a second.
 func sequential(ctx context.Context, n int64, limit time.Duration, move func([]byte, int64) (int, error), sync func() error) (int64, error) {
-	buf, free, err := aligned(chunkBytes)
-	if err != nil {
-		return 0, err
-	}
-	defer free()
+	buf := aligned(chunkBytes)
 	if _, err := rand.Read(buf); err != nil { // what cannot be compressed
 		return 0, err
 	}
@@ -165,12 +162,7 @@ func scattered(ctx context.Context, n, block int64, limit time.Duration, move fu
 	start := time.Now()
 	for i := range readers {
 		wait.Go(func() {
-			buf, free, err := aligned(int(block))
-			if err != nil {
-				faults[i] = err
-				return
-			}
-			defer free()
+			buf := aligned(int(block))
 			for ctx.Err() == nil && time.Since(start) < limit {
 				if _, err := move(buf, mrand.Int64N(n/block)*block); err != nil {
 					faults[i] = err
@@ -185,19 +177,15 @@ func scattered(ctx context.Context, n, block int64, limit time.Duration, move fu
 }
 
 // fsync takes the time of small writes that have to be safe.
-func (q *Qualifier) fsync(ctx context.Context, f *os.File) (client.Fsync, error) {
-	buf, free, err := aligned(markBytes)
-	if err != nil {
-		return client.Fsync{}, err
-	}
-	defer free()
+func (q *Qualifier) fsync(ctx context.Context, f *patient) (client.Fsync, error) {
+	buf := aligned(markBytes)
 	var took []float64
 	for start := time.Now(); len(took) < q.syncs && time.Since(start) < q.budget.disk && ctx.Err() == nil; {
 		one := time.Now()
 		if _, err := f.WriteAt(buf, int64(len(took))*markBytes); err != nil {
 			return client.Fsync{}, fmt.Errorf("write: %w", err)
 		}
-		if err := unix.Fdatasync(int(f.Fd())); err != nil {
+		if err := f.syncData(); err != nil {
 			return client.Fsync{}, fmt.Errorf("sync: %w", err)
 		}
 		took = append(took, float64(time.Since(one).Microseconds())/1000)
@@ -209,29 +197,30 @@ func (q *Qualifier) fsync(ctx context.Context, f *os.File) (client.Fsync, error)
 	return client.Fsync{Count: len(took), Median: took[len(took)/2], P99: took[len(took)*99/100], Max: took[len(took)-1]}, nil
 }
 
-// capacity spreads marks over the first n bytes of f.
-func (q *Qualifier) capacity(ctx context.Context, f *os.File, n int64) {
+// capacity spreads marks over the first n bytes of f. Its error is that the disk
+// does not work; what else went wrong is said in the report.
+func (q *Qualifier) capacity(ctx context.Context, f *patient, n int64) error {
 	c := &q.report.Disk.Capacity
-	buf, free, err := aligned(chunkBytes)
-	if err != nil {
-		c.Err = err.Error()
-		return
-	}
-	defer free()
+	buf := aligned(chunkBytes)
 	run, err := rand.Int(rand.Reader, new(big.Int).SetUint64(1<<63))
 	if err != nil {
 		c.Err = err.Error()
-		return
+		return nil
 	}
 	s, err := newSurvey(f, n, run.Uint64(), buf)
 	if err != nil {
 		c.Err = err.Error()
-		return
+		return nil
 	}
 	before := q.report.Percent
 	share := 100 * q.budget.capacity.Seconds() / q.whole().Seconds()
 	*c, err = s.look(ctx, q.budget.capacity, func(done float64) { q.progress("capacity", before+done*share) })
-	if err != nil && ctx.Err() == nil {
+	switch {
+	case f.hung.Load(): // marks that were not answered for say nothing of its size
+		*c = client.Capacity{Bytes: c.Bytes, Planned: c.Planned, Err: errHangs.Error()}
+		return errHangs
+	case err != nil && ctx.Err() == nil:
 		c.Err = err.Error()
 	}
+	return nil
 }
