@@ -107,6 +107,9 @@ func (s *Server) reads(a huma.API) {
 	offer(a, http.MethodGet, "/swarms", "list-swarms", "Torrents that the box has joined", func(context.Context, *ask) ([]client.Swarm, error) {
 		return s.swarms(), nil
 	})
+	offer(a, http.MethodGet, "/torrent-clients", "list-torrent-clients", "Torrent clients of the LAN and the flows that the box spared them", func(context.Context, *ask) ([]client.TorrentClient, error) {
+		return s.torrentClients(), nil
+	})
 	offer(a, http.MethodGet, "/casts", "list-casts", "Multicast sessions, newest first", func(context.Context, *ask) ([]client.Cast, error) {
 		return s.casts(), nil
 	})

@@ -129,7 +129,7 @@ func TestAdd(t *testing.T) {
 
 func TestPartsThatAreOff(t *testing.T) {
 	s := newServer(t, Config{}, Parts{Objects: &shelf{}})
-	for _, path := range []string{"objects", "swarms", "casts", "agents"} {
+	for _, path := range []string{"objects", "swarms", "torrent-clients", "casts", "agents"} {
 		w := request(s, "GET", "/api/v1/"+path, "", "Authorization", bearer(t, s))
 		if got := strings.TrimSpace(w.Body.String()); w.Code != 200 || got != "[]" {
 			t.Errorf("%s answered %d %q, want []", path, w.Code, got)
@@ -233,7 +233,7 @@ func TestDescription(t *testing.T) {
 	}
 	page := request(s, "GET", "/api/v1/docs", "").Body.String()
 	want := map[string]bool{
-		"status": true, "list-objects": true, "get-object": true, "list-swarms": true, "list-casts": true, "list-agents": true,
+		"status": true, "list-objects": true, "get-object": true, "list-swarms": true, "list-torrent-clients": true, "list-casts": true, "list-agents": true,
 		"get-enrolment": true, "get-snippets": true, "explain": true, "explain-object": true, "list-requests": true, "evict-matching": true, "purge": true, "list-takedowns": true, "lift": true,
 		"audit": true, "get-scrub": true, "start-scrub": true, "stop-scrub": true, "add": true, "pin": true, "unpin": true, "evict": true,
 		"cast": true, "revoke-agent": true, "get-system": true, "list-disks": true, "get-hardware": true, "qualify": true, "stop-qualify": true,

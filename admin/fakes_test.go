@@ -249,7 +249,11 @@ func sample(now time.Time) Parts {
 	for n := range 6 {
 		agents.all = append(agents.all, Agent{Node: fmt.Sprint(101 + n), Name: fmt.Sprintf("lab-pc-%02d", n+1), Address: fmt.Sprintf("192.168.1.%d", 40+n), Enrolled: now.Add(-90 * time.Hour), LastHeard: now.Add(-time.Duration(n*n*9) * time.Second)})
 	}
-	return Parts{Objects: store, Fetcher: fetcher{}, Swarms: swarms, Casts: casts, Agents: agents}
+	return Parts{Objects: store, Fetcher: fetcher{}, Swarms: swarms, Casts: casts, Agents: agents, TorrentClients: func() []TorrentClient {
+		return []TorrentClient{
+			{Address: "192.168.1.51", Answered: 12, Avoided: 402, FlowsNow: 1, FlowsPeak: 7}, {Address: "fd00::9", Answered: 1, Avoided: 50},
+		}
+	}}
 }
 
 // newServer is an opened server over parts, with its files in a directory of

@@ -216,6 +216,7 @@ func TestPanelShows(t *testing.T) {
 	for _, want := range []string{
 		"45.6 GB</span> saved", "ubuntu-24.04.3-live-server-amd64.iso", "releases.ubuntu.com", "41 %", "lab-pc-04", "12 %",
 		"loss bad", "waits for its metadata", "multicast", "pinned", "proved", "private",
+		"452 flows avoided", "192.168.1.51", "at most 7", "fd00::9",
 	} {
 		if !strings.Contains(page, want) {
 			t.Errorf("the panel lacks %q", want)

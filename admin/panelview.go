@@ -35,10 +35,17 @@ type panelView struct {
 	// Enrol is the line that enrols an agent; empty if multicast is off.
 	Enrol     string
 	SwarmsOff bool
-	Services  []serviceRow
-	Scrub     client.Scrub
-	ScrubDone float64 // percent
-	Takedowns []client.Takedown
+	// Clients are torrent clients of the LAN, MoreClients how many are not shown,
+	// and Avoided the flows that all of them were spared. Routed says that the box
+	// sees their flows.
+	Clients     []client.TorrentClient
+	MoreClients int
+	Avoided     int64
+	Routed      bool
+	Services    []serviceRow
+	Scrub       client.Scrub
+	ScrubDone   float64 // percent
+	Takedowns   []client.Takedown
 }
 
 // segment is one stretch of a bar.
@@ -120,6 +127,13 @@ func (s *Server) gather(proxy string, now time.Time) panelView {
 	for _, w := range s.swarms() {
 		v.Swarms = append(v.Swarms, swarmRow{w, percent(w.BytesHave, w.Size)})
 	}
+	v.Clients = s.torrentClients()
+	for _, c := range v.Clients {
+		v.Avoided += c.Avoided
+		v.Routed = v.Routed || c.FlowsPeak > 0
+	}
+	v.MoreClients = len(v.Clients) - min(len(v.Clients), maxRows)
+	v.Clients = v.Clients[:len(v.Clients)-v.MoreClients]
 	for _, svc := range v.Status.Services {
 		v.Services = append(v.Services, serviceRow{svc, percent(svc.Bytes, svc.Quota)})
 	}

@@ -11,11 +11,12 @@ import (
 
 // The words of the API, for those who implement the interfaces below.
 type (
-	Swarm    = client.Swarm
-	Cast     = client.Cast
-	Receiver = client.Receiver
-	Agent    = client.Agent
-	Uplink   = client.Uplink
+	Swarm         = client.Swarm
+	TorrentClient = client.TorrentClient
+	Cast          = client.Cast
+	Receiver      = client.Receiver
+	Agent         = client.Agent
+	Uplink        = client.Uplink
 )
 
 // Parts are what the panel shows and commands. All but Objects may be nil: then
@@ -34,6 +35,9 @@ type Parts struct {
 	Requests Requests
 	// Uplink says whether the outside can be reached.
 	Uplink func() Uplink
+	// TorrentClients are those that the box keeps from peers outside, those with the
+	// most flows avoided first.
+	TorrentClients func() []TorrentClient
 	// Stats gives each part's figures for /metrics, by the part's name: a struct
 	// whose numbers, and maps of numbers, have json names. cistern_<part>_<name>
 	// is what comes of them.

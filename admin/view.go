@@ -101,6 +101,13 @@ func (s *Server) swarms() []client.Swarm {
 	return append([]client.Swarm{}, s.parts.Swarms.List()...)
 }
 
+func (s *Server) torrentClients() []client.TorrentClient {
+	if s.parts.TorrentClients == nil {
+		return []client.TorrentClient{}
+	}
+	return append([]client.TorrentClient{}, s.parts.TorrentClients()...)
+}
+
 func (s *Server) casts() []client.Cast {
 	if s.parts.Casts == nil {
 		return []client.Cast{}

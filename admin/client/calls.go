@@ -52,6 +52,12 @@ func (c *Client) Swarms(ctx context.Context) ([]Swarm, error) {
 	return get[[]Swarm](ctx, c, "/swarms")
 }
 
+// TorrentClients lists the hosts that the box keeps from peers outside, those with
+// the most flows avoided first.
+func (c *Client) TorrentClients(ctx context.Context) ([]TorrentClient, error) {
+	return get[[]TorrentClient](ctx, c, "/torrent-clients")
+}
+
 // Casts lists multicast sessions.
 func (c *Client) Casts(ctx context.Context) ([]Cast, error) {
 	return get[[]Cast](ctx, c, "/casts")

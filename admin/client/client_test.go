@@ -141,7 +141,7 @@ func TestCalls(t *testing.T) {
 			t.Errorf("%s came with %q", last, r.Header.Get("Authorization"))
 		}
 		switch r.URL.Path {
-		case "/api/v1/swarms", "/api/v1/casts", "/api/v1/agents", "/api/v1/snippets", "/api/v1/objects", "/api/v1/requests":
+		case "/api/v1/swarms", "/api/v1/torrent-clients", "/api/v1/casts", "/api/v1/agents", "/api/v1/snippets", "/api/v1/objects", "/api/v1/requests":
 			fmt.Fprint(w, "[]")
 		default:
 			fmt.Fprint(w, "{}")
@@ -163,6 +163,7 @@ func TestCalls(t *testing.T) {
 		"POST /api/v1/objects/5/cast":               func() error { _, err := c.Cast(ctx, "5"); return err },
 		"POST /api/v1/add":                          func() error { _, err := c.Add(ctx, Addition{URL: "http://a/"}); return err },
 		"GET /api/v1/swarms":                        func() error { _, err := c.Swarms(ctx); return err },
+		"GET /api/v1/torrent-clients":               func() error { _, err := c.TorrentClients(ctx); return err },
 		"GET /api/v1/casts":                         func() error { _, err := c.Casts(ctx); return err },
 		"GET /api/v1/agents":                        func() error { _, err := c.Agents(ctx); return err },
 		"DELETE /api/v1/agents/7":                   func() error { return c.Revoke(ctx, "7") },

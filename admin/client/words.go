@@ -98,6 +98,17 @@ type Swarm struct {
 	Err    string   `json:"err,omitempty" doc:"Why it failed"`
 }
 
+// TorrentClient is a host of the LAN whose announces or lookups the box has
+// answered, or whose flows to peers outside it sees.
+type TorrentClient struct {
+	Address  string `json:"address" doc:"Its address"`
+	Answered int64  `json:"answered" doc:"Announces that the box answered since its start"`
+	Avoided  int64  `json:"avoided" doc:"Flows avoided: peers outside that it was not told of, for each torrent once"`
+	// FlowsNow and FlowsPeak are 0 where the box is not the router.
+	FlowsNow  int `json:"flows_now" doc:"Tracked connections with known peers outside now, where the box is the router"`
+	FlowsPeak int `json:"flows_peak" doc:"The most of these at once since the start"`
+}
+
 // Cast is one multicast session.
 type Cast struct {
 	Object    uint64     `json:"object" doc:"Number of the object"`

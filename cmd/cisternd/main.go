@@ -186,7 +186,7 @@ func (c *runCommand) Run(ctx context.Context) error {
 	panel, err := admin.New(adminConfig(cfg), log, admin.Parts{
 		Objects: store, Fetcher: fetcher{server}, Swarms: swarmsOf(swarm), Casts: casts{caster, int64(cfg.Multicast.Rate)},
 		Agents: agents{roster, key}, Requests: server, System: systemOf(os.Getenv("CISTERN_APPLIANCE")), Hardware: newHardware(cfg.Store, log),
-		Uplink: uplinkOf(uplink, cfg.Origin.Offline),
+		Uplink: uplinkOf(uplink, cfg.Origin.Offline), TorrentClients: lan.clients,
 		Stats: map[string]func() any{
 			"store": func() any { return store.Stats() }, "proxy": func() any { return server.Stats() },
 			"origin": func() any { return mirrors.Stats() }, "multicast": func() any { return caster.Stats() },

@@ -10,6 +10,7 @@ import (
 	"net/url"
 	"strconv"
 
+	"github.com/cistern-edge/cistern/admin"
 	"github.com/cistern-edge/cistern/admin/config"
 	"github.com/cistern-edge/cistern/cache/proxy"
 	"github.com/cistern-edge/cistern/cache/steer"
@@ -116,6 +117,31 @@ func (n *neighbours) stats() (tracker.Stats, steer.Stats) {
 		return tracker.Stats{}, steer.Stats{}
 	}
 	return n.tracker.Stats(), n.steer.Stats()
+}
+
+// clients are the torrent clients of the LAN as the panel shows them: what they
+// were told of, and the flows that the kernel tracks.
+func (n *neighbours) clients() []admin.TorrentClient {
+	told, led := n.stats()
+	return clientsOf(told.Clients, led.Flows)
+}
+
+func clientsOf(told []tracker.ClientStats, flows []steer.ClientFlows) []admin.TorrentClient {
+	list := make([]admin.TorrentClient, 0, len(told))
+	at := map[netip.Addr]int{}
+	for _, c := range told {
+		at[c.Addr] = len(list)
+		list = append(list, admin.TorrentClient{Address: c.Addr.String(), Answered: c.Answered, Avoided: c.Avoided})
+	}
+	for _, f := range flows {
+		i, known := at[f.Addr]
+		if !known {
+			i = len(list)
+			list = append(list, admin.TorrentClient{Address: f.Addr.String()})
+		}
+		list[i].FlowsNow, list[i].FlowsPeak = f.Now, f.Peak
+	}
+	return list
 }
 
 // swarmOutside is the swarm as the router placement sees it.
