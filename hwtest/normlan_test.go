@@ -150,6 +150,7 @@ type exchange struct {
 	unicast  bool
 	files    []string
 	timeout  time.Duration
+	buffer   int // a libnorm sender's, in bytes; 0 means 8 MiB
 }
 
 // send is the arguments of a sender that wants the nodes 1001 to 1000+ackers to
@@ -164,6 +165,9 @@ func (x exchange) send(program, iface string, ackers int) []string {
 			program, "send", "group=" + x.group.Addr().String(), "port=" + strconv.Itoa(int(x.group.Port())), "iface=" + iface, "node=1",
 			fmt.Sprintf("rate=%d", x.rateMbit*1_000_000), fmt.Sprintf("k=%d", x.code.k), fmt.Sprintf("parity=%d", x.code.r),
 			"ackers=" + strings.Join(ids, ","), fmt.Sprintf("timeout=%.0f", x.timeout.Seconds()),
+		}
+		if x.buffer > 0 {
+			args = append(args, fmt.Sprintf("buffer=%d", x.buffer))
 		}
 		return append(args, x.files...)
 	}

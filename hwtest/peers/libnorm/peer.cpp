@@ -1,6 +1,6 @@
 // A sender and a receiver of files on libnorm, for tests against it.
 //
-//   peer send key=value… file…   keys: group port iface node rate segment k parity backoff ackers grtt timeout
+//   peer send key=value… file…   keys: group port iface node rate segment k parity backoff ackers grtt buffer timeout
 //   peer recv key=value…         keys: group port iface node dir count source unicast linger timeout
 //
 // rate is in bits per second of NORM messages. The sender ends with status 0 when
@@ -94,7 +94,7 @@ int send(NormInstanceHandle instance, const Options &o, const std::vector<std::s
 	bool asked = false;
 	for (std::string id; std::getline(ackers, id, ','); asked = true) NormAddAckingNode(session, NormNodeId(atoi(id.c_str())));
 	NormSetTxCacheBounds(session, 1 << 30, 1, 4096);
-	if (!NormStartSender(session, NormSessionId(getpid()), 8 << 20, UINT16(number(o, "segment", 1400)), UINT16(number(o, "k", 64)), UINT16(number(o, "parity", 16))))
+	if (!NormStartSender(session, NormSessionId(getpid()), UINT32(number(o, "buffer", 8 << 20)), UINT16(number(o, "segment", 1400)), UINT16(number(o, "k", 64)), UINT16(number(o, "parity", 16))))
 		fail("sender does not start");
 	NormSetTxSocketBuffer(session, 4 << 20);
 	NormObjectHandle last = NORM_OBJECT_INVALID;
