@@ -73,6 +73,10 @@ image.arm64secure ./hwtest       TestImageStartsOnARM/secure
 image.arm64uboot ./hwtest        TestImageStartsOnARM/uboot
 image.make.amd64 ./hwtest        TestImageMake/amd64
 image.make.arm64 ./hwtest        TestImageMake/arm64
+image.intercept  ./hwtest        TestImageIntercept
+image.multicast  ./hwtest        TestImageMulticast
+image.intercept  ./hwtest        TestImageIntercept
+image.multicast  ./hwtest        TestImageMulticast
 image.update     ./hwtest        TestImageUpdate
 image.refused    ./hwtest        TestImageRefuses
 image.panic      ./hwtest        TestImageFallsBack/panic

@@ -47,8 +47,9 @@ func (b *Box) runDaemon(ctx context.Context) error {
 	cmd.Env = []string{"HOME=" + storeDir, "SSL_CERT_FILE=/etc/ssl/certs/ca-certificates.crt", "CISTERN_APPLIANCE=" + Socket}
 	cmd.Stdout, cmd.Stderr = b.ring, b.ring
 	cmd.SysProcAttr = &syscall.SysProcAttr{
-		Credential:  &syscall.Credential{Uid: daemonID, Gid: daemonID},
-		AmbientCaps: []uintptr{unix.CAP_NET_BIND_SERVICE, unix.CAP_NET_RAW},
+		Credential: &syscall.Credential{Uid: daemonID, Gid: daemonID},
+		// CAP_NET_ADMIN is what steering takes: rules and routes of the kernel.
+		AmbientCaps: []uintptr{unix.CAP_NET_BIND_SERVICE, unix.CAP_NET_RAW, unix.CAP_NET_ADMIN},
 		Pdeathsig:   syscall.SIGKILL,
 	}
 	cmd.Cancel = func() error { return cmd.Process.Signal(os.Interrupt) }
