@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	"github.com/anacrolix/torrent"
@@ -18,12 +19,35 @@ import (
 // two divisions, for peers on the LAN.
 const lanRoom = 32
 
-// While peers on the LAN bring lanEnough bytes a second, a torrent has one in
-// lanFirst of its part of the connections to the outside.
+// While peers on the LAN bring lanEnough bytes a second, as measured over
+// lanWindow, a torrent has one in lanFirst of its part of the connections to the
+// outside; and none if one of them has all of it.
 const (
 	lanEnough = 1 << 20
+	lanWindow = 2 * time.Second
 	lanFirst  = 4
 )
+
+// nearby is what the LAN brings of a torrent. Only divide changes it.
+type nearby struct {
+	at     time.Time // when the window began
+	got    int64     // bytes until then
+	enough bool
+	feeds  atomic.Bool // nothing outside is needed
+}
+
+// update takes in how much has come by the connections with the LAN there are, and
+// whether one of these peers has everything.
+func (n *nearby) update(now time.Time, got int64, whole bool) {
+	switch {
+	case n.at.IsZero() || now.Before(n.at) || got < n.got: // somebody has left
+		n.at, n.got, n.enough = now, got, false
+	case now.Sub(n.at) >= lanWindow:
+		n.enough = float64(got-n.got)/now.Sub(n.at).Seconds() >= lanEnough
+		n.at, n.got = now, got
+	}
+	n.feeds.Store(n.enough && whole)
+}
 
 // seedingShare is the part of the budget that complete torrents get together:
 // one in seedingShare.
@@ -59,18 +83,19 @@ func (s *Swarm) divide() {
 		*share
 		outside []*torrent.PeerConn
 		lan     int
-		near    bool // the LAN brings enough
 	}
 	var claims []claim
+	now := s.cfg.now()
 	for _, sh := range shares {
 		if sh.stateNow() != StateFailed {
-			outside, lan, rate := sh.conns()
-			claims = append(claims, claim{sh, outside, lan, rate >= lanEnough})
+			outside, lan := sh.conns()
+			got, whole := sh.broughtBy(lan)
+			sh.near.update(now, got, whole)
+			claims = append(claims, claim{sh, outside, len(lan)})
 		}
 	}
 	// Who has least is let go first.
 	slices.SortFunc(claims, func(a, b claim) int { return cmp.Compare(len(a.outside), len(b.outside)) })
-	now := s.cfg.now()
 	for _, sh := range claims {
 		part := each
 		if !sh.needsData() {
@@ -81,7 +106,7 @@ func (s *Swarm) divide() {
 		case !sh.isOpen(now):
 			s.closeSlowest(sh.outside, held)
 			part, held = 0, 0
-		case sh.near && sh.needsData(): // the LAN comes first
+		case sh.near.enough && sh.needsData(): // the LAN comes first
 			part = max(1, part/lanFirst)
 			if held > part {
 				s.closeSlowest(sh.outside, held-part)

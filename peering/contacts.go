@@ -104,18 +104,32 @@ func (sh *share) pause(d time.Duration) bool {
 	}
 }
 
-// conns gives the connections to the outside, how many there are to the LAN, and
-// how much those bring in bytes a second.
-func (sh *share) conns() (outside []*torrent.PeerConn, lan int, rate float64) {
+// conns gives the connections to the outside and to the LAN.
+func (sh *share) conns() (outside, lan []*torrent.PeerConn) {
 	for _, pc := range sh.t.PeerConns() {
 		if sh.swarm.onLAN(pc.RemoteAddr.String()) {
-			lan++
-			rate += pc.Stats().DownloadRate
+			lan = append(lan, pc)
 			continue
 		}
 		outside = append(outside, pc)
 	}
-	return outside, lan, rate
+	return outside, lan
+}
+
+// broughtBy says how many bytes have come by connections, and whether one of the
+// peers has everything.
+func (sh *share) broughtBy(conns []*torrent.PeerConn) (got int64, whole bool) {
+	for _, pc := range conns {
+		st := pc.Stats()
+		got += st.BytesReadUsefulData.Int64()
+		whole = whole || sh.isWhole(pc)
+	}
+	return got, whole
+}
+
+// isWhole says whether a peer has all of the torrent.
+func (sh *share) isWhole(pc *torrent.PeerConn) bool {
+	return sh.t.Info() != nil && pc.PeerPieces().GetCardinality() == uint64(sh.t.NumPieces())
 }
 
 // readExtended takes in whom a peer has named (BEP 11): the client does not say

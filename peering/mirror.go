@@ -101,6 +101,10 @@ func (l *layout) seeded(text string) map[int]string {
 // use.
 func (m *mirror) run(ctx context.Context) {
 	for ctx.Err() == nil {
+		if m.share.near.feeds.Load() {
+			wait(ctx, m.share.swarm.cfg.tick)
+			continue
+		}
 		most := int64(min(max(m.rate*runTime.Seconds(), minRun), maxRun))
 		taken, state := m.share.takePieces(m, most)
 		switch state {

@@ -23,7 +23,6 @@ type Neighbour struct {
 func (s *Swarm) Neighbours() []Neighbour {
 	var list []Neighbour
 	for _, sh := range s.list() {
-		info := sh.t.Info()
 		for _, pc := range sh.t.PeerConns() {
 			ap, err := netip.ParseAddrPort(pc.RemoteAddr.String())
 			if err != nil || !s.inLAN(ap.Addr()) {
@@ -31,7 +30,7 @@ func (s *Swarm) Neighbours() []Neighbour {
 			}
 			st := pc.Stats()
 			n := Neighbour{Addr: ap.Addr().Unmap().WithZone(""), Sent: st.BytesWrittenData.Int64()}
-			n.Complete = info != nil && pc.PeerPieces().GetCardinality() == uint64(sh.t.NumPieces())
+			n.Complete = sh.isWhole(pc)
 			list = append(list, n)
 		}
 	}

@@ -109,7 +109,10 @@ func (s *Swarm) inLAN(ip netip.Addr) bool {
 	return false
 }
 
-var errNoSlot = errors.New("all connections to the outside are in use")
+var (
+	errNoSlot = errors.New("all connections to the outside are in use")
+	errFed    = errors.New("the LAN brings what is wanted")
+)
 
 // DialerNetwork implements torrent.Dialer.
 func (n *network) DialerNetwork() string { return "tcp" }
@@ -135,6 +138,10 @@ func (n *network) dialOutside(ctx context.Context, ap netip.AddrPort) (net.Conn,
 	candidates := n.swarm.looking()
 	if !slices.ContainsFunc(candidates, (*share).private) {
 		n.swarm.met.add(time.Now(), netip.AddrPortFrom(ap.Addr().Unmap(), ap.Port()))
+	}
+	if len(candidates) > 0 && !slices.ContainsFunc(candidates, func(sh *share) bool { return !sh.near.feeds.Load() }) {
+		n.swarm.book.later(ap, candidates)
+		return nil, errFed
 	}
 	select {
 	case n.halfOpen <- struct{}{}:

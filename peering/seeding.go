@@ -61,9 +61,10 @@ func (sh *share) isSeeding(now time.Time) bool {
 	return cfg.SeedRatio <= 0 || layout == nil || float64(sh.given.Load()) < cfg.SeedRatio*float64(layout.total)
 }
 
-// isOpen says whether the torrent may have connections to the outside.
+// isOpen says whether the torrent may have connections to the outside: not while
+// the LAN brings it.
 func (sh *share) isOpen(now time.Time) bool {
-	return !sh.made && (sh.needsData() || sh.isSeeding(now))
+	return !sh.made && (sh.needsData() && !sh.near.feeds.Load() || sh.isSeeding(now))
 }
 
 // What the outside was given of a torrent lies beside it, or each start would

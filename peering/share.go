@@ -33,6 +33,7 @@ type share struct {
 	takenDown sync.Once
 	whole     chan struct{} // closed when the torrent has become complete
 	plan      plan
+	near      nearby
 	faults    *faults // of who is to blame here
 
 	got   int64     // of the pieces' bytes when tend last looked
@@ -358,8 +359,8 @@ func (sh *share) snapshot() Torrent {
 	snap.Down += useful
 	snap.Wasted += st.BytesReadData.Int64() - useful
 	snap.Up = st.BytesWrittenData.Int64()
-	outside, lan, _ := sh.conns()
-	snap.Outside, snap.LAN = len(outside), lan
+	outside, lan := sh.conns()
+	snap.Outside, snap.LAN = len(outside), len(lan)
 	return snap
 }
 
