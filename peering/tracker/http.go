@@ -173,12 +173,23 @@ func (s *Server) AnswerHTTP(client netip.Addr, r *http.Request) (body []byte, ok
 	if err != nil || !a.plain || r.Header.Get("Authorization") != "" || r.Header.Get("Cookie") != "" {
 		return nil, false
 	}
-	t, ok := s.decide(a, "http://"+r.Host+r.URL.Path)
+	via := "http://" + r.Host + r.URL.Path
+	if isRetracker(r.Host) {
+		via = "" // there is nothing to tell it
+	}
+	t, ok := s.decide(a, via)
 	if !ok {
 		s.crowd.passed()
 		return nil, false
 	}
 	return s.answer(a, client, t), true
+}
+
+// isRetracker says whether a Host is the name under which providers answer for
+// their own network (BEP 22 is its formal kin): each tracker of a LAN has it.
+func isRetracker(host string) bool {
+	name, _, _ := strings.Cut(strings.ToLower(host), ":")
+	return strings.TrimSuffix(name, ".") == "retracker.local"
 }
 
 // answer notes an announce and gives the body of its answer.

@@ -13,6 +13,7 @@ import (
 	"net/http/httptest"
 	"net/netip"
 	"net/url"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -148,6 +149,27 @@ func datagram(connection uint64, h [20]byte, options string) []byte {
 	b = append(append(b, h[:]...), make([]byte, 56)...)
 	b = binary.BigEndian.AppendUint32(b, 0xffffffff) // numwant
 	return append(binary.BigEndian.AppendUint16(b, 51413), options...)
+}
+
+// TestRetracker: who announces to retracker.local is answered by the box, as its
+// tracker and on the way to another, and the box does not announce there itself.
+func TestRetracker(t *testing.T) {
+	for _, host := range []string{"retracker.local", "Retracker.local.:80"} {
+		s, _ := newServer(t, nil)
+		r := httptest.NewRequest(http.MethodGet, "http://"+host+"/announce?"+query(allowed, ""), nil)
+		r.RemoteAddr = client4.String()
+		w := httptest.NewRecorder()
+		if s.ServeHTTP(w, r); !strings.Contains(w.Body.String(), "5:peers6:\x0a") {
+			t.Errorf("%s: answered %q", host, w.Body)
+		}
+		s, swarm := newServer(t, nil)
+		if body, ok := s.AnswerHTTP(client4.Addr(), r); !ok || !strings.Contains(string(body), "5:peers6:\x0a") {
+			t.Errorf("%s: on the way answered %t %q", host, ok, body)
+		}
+		if !slices.Equal(swarm.joined, []string{"61 []"}) { // by no tracker's address
+			t.Errorf("%s: joined by %q", host, swarm.joined)
+		}
+	}
 }
 
 func TestAnnounceByUDP(t *testing.T) {
