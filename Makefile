@@ -14,7 +14,7 @@ VERSION ?= $(shell git describe --tags --always 2>/dev/null || echo dev)
 KEY   ?= $(DIST)/update.key
 
 .DEFAULT_GOAL := help
-.PHONY: help build run test unit stories lint golangci vuln fuzz demo bench soak conformance image image-lock deb clean
+.PHONY: help build run test unit stories boot lint golangci vuln fuzz demo bench soak conformance image image-lock deb clean
 
 help: ## what can be made
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' Makefile | expand -t 16
@@ -32,7 +32,7 @@ endif
 
 test: ## everything at reduced size: what CI runs
 	@hwtest/setup.sh
-	@$(MAKE) --no-print-directory lint unit stories
+	@$(MAKE) --no-print-directory lint unit stories boot
 	@hwtest/fuzz.sh multicast/norm
 
 lint: ## formatting, vet, staticcheck, code that nothing reaches
@@ -42,7 +42,10 @@ unit: ## unit tests of every package, with the race detector
 	CGO_ENABLED=1 $(GO) test -vet=off -race -timeout 10m $(UNITS)
 
 stories: build ## real kernels, foreign clients and servers, at reduced size
-	CGO_ENABLED=0 $(GO) test -vet=off -timeout 25m ./hwtest/...
+	CGO_ENABLED=0 $(GO) test -vet=off -timeout 25m -skip '^TestImage$$' ./hwtest/...
+
+boot: build ## the appliance's image in an emulator: a start, a bad update, a good one
+	CGO_ENABLED=0 $(GO) test -vet=off -timeout 20m -v -run '^TestImage$$' ./hwtest
 
 demo: build ## release day on one machine, with and without the box (SIZE=200MB)
 	@CGO_ENABLED=0 $(GO) build -trimpath -o $(BIN)/ ./hwtest/demo

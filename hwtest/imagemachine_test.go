@@ -1,5 +1,3 @@
-//go:build soak
-
 package hwtest
 
 import (
@@ -201,8 +199,6 @@ func (m *machine) start(t *testing.T, arguments []string) {
 	m.stop()
 	t.Fatalf("the emulator did not start: %v\n%s", err, said.String())
 }
-
-func (m *machine) powerOff() { m.stop() }
 
 // await asks the box until it is as hoped for, as long as the test has time and
 // 20 minutes at most: how fast an emulated machine is says nothing.

@@ -4,13 +4,19 @@ package hwtest
 
 import (
 	"bufio"
+	"bytes"
 	"fmt"
 	"net"
 	"os"
+	"os/exec"
 	"path/filepath"
+	"regexp"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/cistern-edge/cistern/image"
 )
 
 // running gives a machine on which release 1.0 works. How it came there is shown
@@ -38,6 +44,8 @@ func (f *foundry) running(t *testing.T) *machine {
 	return m
 }
 
+func (m *machine) powerOff() { m.stop() }
+
 // freeze writes the machine's memory and devices to a file; it then stands still,
 // for ever.
 func (m *machine) freeze(t *testing.T, name string) {
@@ -64,4 +72,41 @@ func (m *machine) freeze(t *testing.T, name string) {
 		}
 	}
 	t.Fatalf("the emulator's state was not kept: %v", said.Err())
+}
+
+// verbose has the kernel write to the serial line what it does.
+func (m *machine) verbose(t *testing.T) {
+	t.Helper()
+	at := m.disk + "@@" + strconv.FormatInt(image.Partitions()[image.PartESP-1].Start, 10)
+	cfg, err := exec.Command("mtype", "-i", at, "::"+image.GrubCfgPath).Output()
+	if err != nil {
+		t.Fatalf("read grub.cfg (package mtools): %v", err)
+	}
+	file := filepath.Join(m.dir, "grub.cfg")
+	if err := os.WriteFile(file, bytes.Replace(cfg, []byte("quiet loglevel=4"), []byte("loglevel=7"), 1), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if text, err := exec.Command("mcopy", "-o", "-i", at, file, "::"+image.GrubCfgPath).CombinedOutput(); err != nil {
+		t.Fatalf("write grub.cfg (package mtools): %v %s", err, text)
+	}
+}
+
+var (
+	unpacked = regexp.MustCompile(`\[ *([0-9.]+)\] Freeing initrd memory`)
+	came     = regexp.MustCompile(`msg=works .*stages="([^"]*)"`)
+)
+
+// stages are those of the last start, with their seconds since the kernel's, if
+// the kernel was verbose.
+func (m *machine) stages(t *testing.T) string {
+	t.Helper()
+	text, err := os.ReadFile(m.log())
+	if err != nil {
+		t.Fatal(err)
+	}
+	kernel, own := unpacked.FindSubmatch(text), came.FindSubmatch(text)
+	if kernel == nil || own == nil {
+		t.Fatalf("the serial line does not tell how the start went: %q, %q", kernel, own)
+	}
+	return fmt.Sprintf("initrd unpacked=%s %s", kernel[1], own[1])
 }

@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Installs the foreign clients and servers that the stories run against, and with
 # the argument "bench" those that the box is measured beside. As root on Debian it
-# installs what is missing; elsewhere it says what to install.
+# installs what is missing; elsewhere it says what to install. The emulator
+# (qemu-system-x86, ovmf) starts the appliance's image in make test.
 set -euo pipefail
 
 declare -A need=(

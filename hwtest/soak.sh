@@ -63,6 +63,7 @@ norm.time        ./hwtest        TestNormTime
 norm.scale       ./hwtest        TestNormScale
 norm.cpu         ./hwtest        TestNormCPU
 norm.fuzz        ./multicast/norm fuzz
+image.ready      ./hwtest        TestImageReady
 image.uefi       ./hwtest        TestImageStarts/uefi
 image.bios       ./hwtest        TestImageStarts/bios
 image.secure     ./hwtest        TestImageStarts/secure

@@ -183,7 +183,7 @@ func (c Config) slot(packages map[string][]byte, data []byte) ([]byte, error) {
 	if err := t.cpio(&cpio, c.Date); err != nil {
 		return nil, err
 	}
-	initrd, err := squeeze(cpio.Bytes(), zstd.SpeedBestCompression)
+	initrd, err := squeeze(cpio.Bytes(), zstd.SpeedDefault) // the best takes six times as long for a tenth less
 	if err != nil {
 		return nil, err
 	}

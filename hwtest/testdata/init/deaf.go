@@ -27,7 +27,7 @@ func main() {
 		panic(err)
 	}
 	ring := appliance.NewRing(1<<20, os.Stderr)
-	box, err := appliance.New(appliance.Config{Daemon: "/bin/cisternd", Patience: time.Minute}, slog.New(slog.NewTextHandler(ring, nil)), ring)
+	box, err := appliance.New(appliance.Config{Daemon: "/bin/cisternd", Patience: 40 * time.Second}, slog.New(slog.NewTextHandler(ring, nil)), ring)
 	if err != nil {
 		panic(err)
 	}
