@@ -23,7 +23,9 @@ func TestNormWithLibnorm(t *testing.T) {
 	tools(t, "tshark", "dumpcap")
 	own, peer := cistern(t), libnorm(t)
 	timeout := time.Minute
-	files := contents(t, 1, 1399, 1400, 1401, 0, 3e6)
+	// First the large one: who hears no packet of a first object that has two comes
+	// late to the session, and does not ask for it.
+	files := contents(t, 3e6, 1, 1399, 1400, 0, 1401)
 	l := newNormLAN(t, 2, func(i int) lab.LinkConfig { return lossy(0.1 * float64(1-i)) })
 	capture := filepath.Join(t.TempDir(), "said.pcap")
 	const firstPort = 6100
@@ -33,7 +35,7 @@ func TestNormWithLibnorm(t *testing.T) {
 	t.Run("transfers", func(t *testing.T) {
 		eachPairing(t, l, own, peer, exchange{group: netip.MustParseAddrPort("239.77.1.0:6100"), rateMbit: 50, files: files, timeout: timeout})
 		// Nor can it match confirmations of a watermark behind one, so it is not last.
-		x := exchange{group: netip.MustParseAddrPort("239.77.2.1:6199"), code: code{64, 16}, rateMbit: 50, files: files[3:6], timeout: timeout}
+		x := exchange{group: netip.MustParseAddrPort("239.77.2.1:6199"), code: code{64, 16}, rateMbit: 50, files: append(files[:1:1], files[4:]...), timeout: timeout}
 		t.Run("peer to cistern, an empty file", func(t *testing.T) { transfer(t, l, 1, x, peer, own) })
 	})
 	if err := heard.Signal(syscall.SIGINT); err != nil {
