@@ -75,8 +75,7 @@ image.arm64uboot ./hwtest        TestImageStartsOnARM/uboot
 image.make.amd64 ./hwtest        TestImageMake/amd64
 image.make.arm64 ./hwtest        TestImageMake/arm64
 image.intercept  ./hwtest        TestImageIntercept
-image.multicast  ./hwtest        TestImageMulticast
-image.intercept  ./hwtest        TestImageIntercept
+image.disks      ./hwtest        TestImageDisks
 image.multicast  ./hwtest        TestImageMulticast
 image.update     ./hwtest        TestImageUpdate
 image.refused    ./hwtest        TestImageRefuses
