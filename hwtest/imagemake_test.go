@@ -139,8 +139,9 @@ func (f *foundry) make(t *testing.T, version string, serial int, kind, key strin
 	if _, err := os.Stat(stem + ".done"); err == nil {
 		return stem
 	}
-	init := f.init
+	init, programs := f.init, []string{"--program", "bin/cisternd=" + f.daemon + f.more}
 	if kind != "" {
+		programs = nil // no broken release comes so far as to need the daemon
 		init = filepath.Join(t.TempDir(), kind)
 		compile(t, f.arch, init, filepath.Join("testdata", "init", kind+".go"))
 	}
@@ -149,9 +150,12 @@ func (f *foundry) make(t *testing.T, version string, serial int, kind, key strin
 		lock = fresh
 	}
 	build := func(lock string) ([]byte, error) {
-		return exec.Command(filepath.Join(bin, "mkimage"), "build", "--raw", "--arch", f.arch, "--lock", lock, "--version", version, "--serial", fmt.Sprint(serial),
-			"--key", filepath.Join(f.dir, key), "--init", init, "--program", "bin/cisternd="+f.daemon+f.more, "--out", f.dir,
-			"--setting", "cistern.toml="+filepath.Join(f.dir, "cistern.toml")+";admin.token="+filepath.Join(f.dir, "token")).CombinedOutput()
+		args := append([]string{
+			"build", "--raw", "--arch", f.arch, "--lock", lock, "--version", version, "--serial", fmt.Sprint(serial),
+			"--key", filepath.Join(f.dir, key), "--init", init, "--out", f.dir,
+			"--setting", "cistern.toml=" + filepath.Join(f.dir, "cistern.toml") + ";admin.token=" + filepath.Join(f.dir, "token"),
+		}, programs...)
+		return exec.Command(filepath.Join(bin, "mkimage"), args...).CombinedOutput()
 	}
 	text, err := build(lock)
 	if err != nil && strings.Contains(string(text), "image-lock") {

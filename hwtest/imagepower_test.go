@@ -5,13 +5,12 @@ package hwtest
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
-	"fmt"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"strconv"
-	"strings"
 	"testing"
 	"time"
 
@@ -21,58 +20,80 @@ import (
 // powerCuts is how many are made in all.
 const powerCuts = 30
 
+// cuts is how far the runs of TestImagePowerCut have come.
+type cuts struct{ Done, Survived, Wrong, Committed int }
+
 // TestImagePowerCut pulls the plug of a box that is being updated while clients
 // fill its cache, at random moments, and starts it again: it always works, and
 // never gives a wrong byte. Each run makes as many cuts as it has time for; the
 // next one goes on with the same disk, until there were thirty.
 func TestImagePowerCut(t *testing.T) {
 	f := newFoundry(t)
-	good := f.good(t)
+	good, counts := f.good(t), filepath.Join(f.dir, "powercut.json")
 	kept := filepath.Join(f.dir, "powercut.img")
-	done, committed := resume(t, f)
-	m := newMachine(t, pc{}, "", 0)
+	n := resume(t, counts)
 	if _, err := os.Stat(kept); err != nil {
 		copyDisk(t, kept, f.base(t), diskSize)
 	}
+	m := newMachine(t, pc{}, "", 0)
 	m.disk = kept
 	w := newWorld(t)
-	for end := time.Now().Add(6*time.Minute + 30*time.Second); done < powerCuts && time.Now().Before(end); {
+	longest := time.Minute
+	for n.Survived+n.Wrong < powerCuts && timeFor(t, 2*longest) {
+		began := time.Now()
 		m.powerOn(t)
 		s := m.await(t, "the panel after a cut", func(s client.System) bool { return s.Healthy })
-		if s.Version == "1.2" {
-			committed++
+		n.Survived = n.Done - n.Wrong
+		longest = max(longest, time.Since(began)+mostLoad)
+		switch {
+		case n.Done == powerCuts:
+			m.powerOff()
+		case s.Version == "1.2":
+			n.Committed++
 			m.powerOff()
 			copyDisk(t, kept, f.base(t), diskSize) // it has arrived; once more from the beginning
-			continue
+		default:
+			n.Done++
+			if err := m.cutPower(t, w, good); err != nil {
+				n.Wrong++
+				t.Errorf("cut %d: %v", n.Done, err)
+			}
 		}
-		if err := m.cutPower(t, w, good); err != nil {
-			t.Errorf("cut %d: %v", done, err)
+		text, err := json.Marshal(n)
+		if err == nil {
+			err = os.WriteFile(counts, text, 0o600)
 		}
-		done++
-		if err := os.WriteFile(filepath.Join(f.dir, "powercut.count"), fmt.Appendf(nil, "%d %d", done, committed), 0o600); err != nil {
+		if err != nil {
 			t.Fatal(err)
 		}
 	}
-	t.Logf("figure: image, power cuts under update and load after which the box works and gives no wrong byte: %d cuts (bound %d): %s", done, powerCuts, verdict(done >= powerCuts))
-	t.Logf("figure: image, updates that were committed between them: %d (measured)", committed)
+	t.Logf("figure: image, power cuts under update and load, at random moments: %d of %d made, %d without a wrong byte and followed by a start that works: %s",
+		n.Done, powerCuts, n.Survived, verdict(n.Survived == powerCuts))
+	t.Logf("figure: image, updates that were committed between them: %d (measured)", n.Committed)
+}
+
+// timeFor says whether the test may take so much longer.
+func timeFor(t *testing.T, d time.Duration) bool {
+	t.Helper()
+	deadline, limited := t.Deadline()
+	return !limited || time.Until(deadline) > d
 }
 
 // resume says how far earlier runs came.
-func resume(t *testing.T, f *foundry) (done, committed int) {
+func resume(t *testing.T, file string) (n cuts) {
 	t.Helper()
-	text, err := os.ReadFile(filepath.Join(f.dir, "powercut.count"))
+	text, err := os.ReadFile(file)
 	if err == nil {
-		first, second, _ := strings.Cut(string(text), " ")
-		done, err = strconv.Atoi(first)
-		if err == nil {
-			committed, err = strconv.Atoi(second)
-		}
+		err = json.Unmarshal(text, &n)
 	}
 	if err != nil && !errors.Is(err, os.ErrNotExist) {
 		t.Fatal(err)
 	}
-	return done, committed
+	return n
 }
+
+// mostLoad is how long a box is updated under load at most, until the cut.
+const mostLoad = 40 * time.Second
 
 // cutPower updates the box under load and pulls the plug at a random moment.
 func (m *machine) cutPower(t *testing.T, w *world, update string) error {
@@ -100,7 +121,7 @@ func (m *machine) cutPower(t *testing.T, w *world, update string) error {
 		defer close(sent)
 		_, _ = m.box.Update(ctx, bytes.NewReader(body)) // it is cut, or refused, since one is on trial
 	}()
-	time.Sleep(time.Duration(rand.IntN(40_000)) * time.Millisecond)
+	time.Sleep(rand.N(mostLoad))
 	m.powerOff()
 	cancel()
 	<-sent

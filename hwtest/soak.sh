@@ -64,11 +64,11 @@ norm.scale       ./hwtest        TestNormScale
 norm.cpu         ./hwtest        TestNormCPU
 norm.fuzz        ./multicast/norm fuzz
 image.ready      ./hwtest        TestImageReady
-image.uefi       ./hwtest        TestImageStarts/uefi
-image.bios       ./hwtest        TestImageStarts/bios
-image.secure     ./hwtest        TestImageStarts/secure
-image.nvme       ./hwtest        TestImageStarts/nvme
-image.sata       ./hwtest        TestImageStarts/sata
+image.uefi       ./hwtest        ^TestImageStarts$/uefi
+image.bios       ./hwtest        ^TestImageStarts$/bios
+image.secure     ./hwtest        ^TestImageStarts$/secure
+image.nvme       ./hwtest        ^TestImageStarts$/nvme
+image.sata       ./hwtest        ^TestImageStarts$/sata
 image.arm64      ./hwtest        TestImageStartsOnARM/uefi
 image.arm64secure ./hwtest       TestImageStartsOnARM/secure
 image.arm64uboot ./hwtest        TestImageStartsOnARM/uboot
