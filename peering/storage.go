@@ -199,8 +199,11 @@ func (p *piece) MarkComplete() error {
 	spans := p.layout.piece(p.index)
 	defer p.judged(p.index)
 	p.mu.Lock()
-	by := p.by[p.index]
+	by, done := p.by[p.index], p.done[p.index]
 	p.mu.Unlock()
+	if done { // a mirror and a peer brought it: the fill may be over by now
+		return nil
+	}
 	for _, s := range spans {
 		accept := p.files[s.file].accept
 		if by != nil && !p.files[s.file].pad {
