@@ -110,13 +110,6 @@ func (a *announcer) announce(ctx context.Context, event tracker.AnnounceEvent) (
 	ctx, cancel := context.WithTimeout(ctx, announceTime)
 	defer cancel()
 	s := a.share.swarm
-	client, err := tracker.NewClient(a.url, tracker.NewClientOpts{
-		Http: trackerhttp.NewClientOpts{DialContext: trackerhttp.DialContextFunc(s.dial)}, ListenPacket: s.listenPacket, Slogger: s.quietLog(),
-	})
-	if err != nil {
-		return 0, fmt.Errorf("announce: %w", err)
-	}
-	defer client.Close()
 	t := a.share.t
 	st := t.Stats()
 	req := tracker.AnnounceRequest{
@@ -126,20 +119,41 @@ func (a *announcer) announce(ctx context.Context, event tracker.AnnounceEvent) (
 	if t.Info() != nil {
 		req.Left = t.BytesMissing()
 	}
-	res, err := client.Announce(ctx, req, tracker.AnnounceOpt{})
+	interval, named, err := tell(ctx, a.url, tracker.NewClientOpts{
+		Http: trackerhttp.NewClientOpts{DialContext: trackerhttp.DialContextFunc(s.dial)}, ListenPacket: s.listenPacket, Slogger: s.quietLog(),
+	}, req)
 	if err != nil {
 		return 0, fmt.Errorf("announce: %w", err)
 	}
 	if event != tracker.Stopped {
-		var named []netip.AddrPort
-		for _, p := range res.Peers {
-			if ap, ok := p.ToNetipAddrPort(); ok {
-				named = append(named, ap)
-			}
-		}
 		a.share.meet(named, torrent.PeerSourceTracker)
 	}
-	return min(max(time.Duration(res.Interval)*time.Second, soonest), latest), nil
+	return interval, nil
+}
+
+// tell sends one announce and reads its answer. The library panics on some faults
+// of what it decodes.
+func tell(ctx context.Context, url string, opts tracker.NewClientOpts, req tracker.AnnounceRequest) (interval time.Duration, named []netip.AddrPort, err error) {
+	defer func() {
+		if fault := recover(); fault != nil {
+			err = fmt.Errorf("bad answer: %v", fault)
+		}
+	}()
+	client, err := tracker.NewClient(url, opts)
+	if err != nil {
+		return 0, nil, err
+	}
+	defer client.Close()
+	res, err := client.Announce(ctx, req, tracker.AnnounceOpt{})
+	if err != nil {
+		return 0, nil, err
+	}
+	for _, p := range res.Peers {
+		if ap, ok := p.ToNetipAddrPort(); ok {
+			named = append(named, ap)
+		}
+	}
+	return min(max(time.Duration(res.Interval)*time.Second, soonest), latest), named, nil
 }
 
 // listenPacket opens a socket for a tracker's client, from which nothing is sent

@@ -21,7 +21,10 @@ func TestConnectionsStayWithinTheBudget(t *testing.T) {
 	text, mi := build(t, "disk.img", files, 64<<10, modes["v1"])
 	var clients []*torrent.Client
 	for i := range seeds {
-		clients = append(clients, seedFrom(t, fmt.Sprintf("127.0.1.%d", i+1), files["disk.img"], mi))
+		cfg := peerConfig(fmt.Sprintf("127.0.1.%d", i+1), t.TempDir())
+		cfg.DefaultStorage = memory(files["disk.img"])
+		cfg.UploadRateLimiter = rate.NewLimiter(256<<10, 512<<10) // one alone would take long
+		clients = append(clients, client(t, cfg, mi))
 	}
 	b := newBox(t, func(c *Config) { c.MaxConnections, c.MaxHalfOpen = most, 4 })
 	snap := b.add(text, clients...)
@@ -53,7 +56,7 @@ func TestSecondTorrentGetsItsPart(t *testing.T) {
 	for i := range 8 {
 		cfg := peerConfig(fmt.Sprintf("127.0.2.%d", i+1), t.TempDir())
 		cfg.DefaultStorage = memory(slow["slow.img"])
-		cfg.UploadRateLimiter = rate.NewLimiter(32<<10, 32<<10)
+		cfg.UploadRateLimiter = rate.NewLimiter(1<<10, 32<<10) // a quarter of an hour, for all of them
 		seeds = append(seeds, client(t, cfg, mi))
 	}
 	first := b.add(text, seeds...)

@@ -142,12 +142,17 @@ func (s *Swarm) readExtended(e torrent.PeerConnReadExtensionMessageEvent) {
 	if info := e.PeerConn.Torrent().Info(); info == nil || info.Private != nil && *info.Private {
 		return
 	}
-	named, err := pp.LoadPexMsg(e.Payload)
+	s.met.add(time.Now(), namedBy(e.Payload)...)
+}
+
+// namedBy gives the peers that a message names (BEP 11); none if it is faulty,
+// then the client closes the connection.
+func namedBy(message []byte) []netip.AddrPort {
+	named, err := pp.LoadPexMsg(message)
 	if err != nil {
-		return // the client closes the connection
+		return nil
 	}
-	s.met.add(time.Now(), endpoints(named.Added)...)
-	s.met.add(time.Now(), endpoints(named.Added6)...)
+	return append(endpoints(named.Added), endpoints(named.Added6)...)
 }
 
 // greeted keeps from peers on the LAN the names of those outside: they are to

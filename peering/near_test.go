@@ -18,7 +18,7 @@ func TestLANComesFirst(t *testing.T) {
 	_, mi := build(t, "disk.img", files, 128<<10, modes["v1"])
 	cfg := peerConfig("127.0.5.20", t.TempDir())
 	cfg.DefaultStorage = memory(files["disk.img"])
-	cfg.UploadRateLimiter = rate.NewLimiter(2*perSecond, 128<<10) // else it has sent all before anybody has looked
+	cfg.UploadRateLimiter = rate.NewLimiter(64<<10, 6<<20) // the rest is for when somebody has looked
 	inside := client(t, cfg, mi)
 	web, fromWeb := webServer(t, 0, files)
 	outside := slowSeeds(t, 3, 1<<30, files["disk.img"], mi)
@@ -42,6 +42,7 @@ func TestLANComesFirst(t *testing.T) {
 	sh := b.share(snap.InfoHash)
 	until(t, "the LAN is known to bring it", sh.near.feeds.Load)
 	b.point(snap.InfoHash, outside...)
+	cfg.UploadRateLimiter.SetLimit(rate.Inf)
 	b.add(seededBy(t, mi, web+"/disk.img"))
 	b.complete(snap.InfoHash)
 	b.holds("btih:"+snap.InfoHash+"/disk.img", files["disk.img"])
