@@ -45,7 +45,7 @@ stories: build ## real kernels, foreign clients and servers, at reduced size
 	CGO_ENABLED=0 $(GO) test -vet=off -timeout 25m -skip '^TestImage$$' ./hwtest/...
 
 boot: build ## the appliance's image in an emulator: a start, a bad update, a good one
-	CGO_ENABLED=0 $(GO) test -vet=off -timeout 20m -v -run '^TestImage$$' ./hwtest
+	CGO_ENABLED=0 $(GO) test -vet=off -timeout 30m -v -run '^TestImage$$' ./hwtest
 
 demo: build ## release day on one machine, with and without the box (SIZE=200MB)
 	@CGO_ENABLED=0 $(GO) build -trimpath -o $(BIN)/ ./hwtest/demo
