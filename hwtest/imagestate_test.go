@@ -16,6 +16,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/cistern-edge/cistern/hwtest/actors"
 	"github.com/cistern-edge/cistern/image"
 )
 
@@ -72,6 +73,20 @@ func (m *machine) freeze(t *testing.T, name string) {
 		}
 	}
 	t.Fatalf("the emulator's state was not kept: %v", said.Err())
+}
+
+// ballast puts a file of that size onto the data partition of a machine that was
+// not started yet.
+func (m *machine) ballast(t *testing.T, size int64) {
+	t.Helper()
+	file := filepath.Join(t.TempDir(), "ballast")
+	if _, err := actors.WriteContent(file, size, 1); err != nil {
+		t.Fatal(err)
+	}
+	at := fmt.Sprintf("%s?offset=%d", m.disk, image.Partitions()[image.PartData-1].Start)
+	if text, err := exec.Command("debugfs", "-w", "-R", "write "+file+" ballast", at).CombinedOutput(); err != nil || strings.Contains(string(text), "rror") {
+		t.Fatalf("write to the data partition (package e2fsprogs): %v %s", err, text)
+	}
 }
 
 // verbose has the kernel write to the serial line what it does.

@@ -243,8 +243,8 @@ func (n *network) addresses() (list []string) {
 		return nil
 	}
 	for _, a := range all {
-		if ip, ok := a.(*net.IPNet); ok && ip.IP.IsGlobalUnicast() {
-			list = append(list, ip.IP.String())
+		if reachable(a) {
+			list = append(list, a.(*net.IPNet).IP.String())
 		}
 	}
 	return list
