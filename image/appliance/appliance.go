@@ -17,6 +17,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"path/filepath"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -298,7 +299,8 @@ func readJSON(file string, v any) error {
 	return json.Unmarshal(text, v)
 }
 
-// writeFile puts a file in place whole or not at all.
+// writeFile puts a file in place whole or not at all, where it outlives a power
+// cut.
 func writeFile(file string, body []byte, mode os.FileMode) error {
 	f, err := os.OpenFile(file+".new", os.O_CREATE|os.O_WRONLY|os.O_TRUNC, mode)
 	if err != nil {
@@ -308,5 +310,12 @@ func writeFile(file string, body []byte, mode os.FileMode) error {
 	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
 		return errors.Join(err, os.Remove(file+".new"))
 	}
-	return os.Rename(file+".new", file)
+	if err := os.Rename(file+".new", file); err != nil {
+		return err
+	}
+	dir, err := os.Open(filepath.Dir(file))
+	if err != nil {
+		return err
+	}
+	return errors.Join(dir.Sync(), dir.Close())
 }
