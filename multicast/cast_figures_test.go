@@ -28,9 +28,6 @@ func TestCastFigures(t *testing.T) {
 		{0.02, 85, 1.16},
 		{0.05, 85, 1.25},
 	} {
-		if raceOn && c.loss == 0.02 {
-			continue // the detector takes half a minute for the others
-		}
 		name := fmt.Sprintf("norm cast: 8 agents, %.0f %%", 100*c.loss)
 		if c.burst > 0 {
 			name += " in bursts of 10 ms"
