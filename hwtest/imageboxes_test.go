@@ -269,13 +269,10 @@ func TestImageMulticast(t *testing.T) {
 // agent is an image of release 1.0 in which an agent runs instead of the daemon.
 func (f *foundry) agent(t *testing.T) string {
 	t.Helper()
-	own := *f
-	own.dir = t.TempDir()
-	own.settings(t)
-	own.daemon, own.more = filepath.Join(own.dir, "agentbox"), ";bin/cistern-agent="+filepath.Join(own.dir, "cistern-agent")
-	compile(t, f.arch, own.daemon, "./testdata/agentbox")
-	compile(t, f.arch, filepath.Join(own.dir, "cistern-agent"), "../cmd/cistern-agent")
-	return own.base(t)
+	return f.with(t, "cistern-agent", func(own *foundry) {
+		own.daemon = filepath.Join(own.dir, "agentbox")
+		compile(t, own.arch, own.daemon, "./testdata/agentbox")
+	})
 }
 
 // waitLong is waitFor for what an emulator does.

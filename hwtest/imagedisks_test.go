@@ -64,13 +64,10 @@ func TestImageDisks(t *testing.T) {
 // qualifier is an image of release 1.0 that measures the disks of its machine.
 func (f *foundry) qualifier(t *testing.T) string {
 	t.Helper()
-	own := *f
-	own.dir = t.TempDir()
-	own.settings(t)
-	own.init, own.more = filepath.Join(own.dir, "qualifybox"), ";bin/cistern="+filepath.Join(own.dir, "cistern")
-	compile(t, f.arch, own.init, "./testdata/qualifybox")
-	compile(t, f.arch, filepath.Join(own.dir, "cistern"), "../cmd/cistern")
-	return own.base(t)
+	return f.with(t, "cistern", func(own *foundry) {
+		own.init = filepath.Join(own.dir, "qualifybox")
+		compile(t, own.arch, own.init, "./testdata/qualifybox")
+	})
 }
 
 // badDisk is a disk that the emulator has by NBD (the protocol's document,

@@ -9,7 +9,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"testing"
 )
@@ -38,12 +37,7 @@ type foundry struct {
 // newFoundry makes images of amd64.
 func newFoundry(t *testing.T) *foundry {
 	t.Helper()
-	if _, err := exec.LookPath("qemu-system-x86_64"); err != nil {
-		if ci, _ := strconv.ParseBool(os.Getenv("CI")); ci {
-			t.Fatalf("no emulator (hwtest/setup.sh), and CI allows no skip: %v", err)
-		}
-		t.Skipf("SKIPPED, no emulator (hwtest/setup.sh): %v", err)
-	}
+	tools(t, "qemu-system-x86_64")
 	return foundryOf(t, "amd64")
 }
 

@@ -125,3 +125,16 @@ func (m *machine) stages(t *testing.T) string {
 	}
 	return fmt.Sprintf("initrd unpacked=%s %s", kernel[1], own[1])
 }
+
+// with is an image of release 1.0, in a folder of its own, that has one more of
+// the project's programs, and others in place of what it has.
+func (f *foundry) with(t *testing.T, program string, others func(own *foundry)) string {
+	t.Helper()
+	own := *f
+	own.dir = t.TempDir()
+	own.settings(t)
+	others(&own)
+	own.more = ";bin/" + program + "=" + filepath.Join(own.dir, program)
+	compile(t, f.arch, filepath.Join(own.dir, program), "../cmd/"+program)
+	return own.base(t)
+}

@@ -216,8 +216,8 @@ func (f *follower) take(ctx context.Context, key string, add func() error) (ok b
 	return err == nil, err
 }
 
-// lookInFolder adds the .torrent files and metalinks of the watched folder that are new and
-// are not being written any more.
+// lookInFolder adds the .torrent files and metalinks of the watched folder that
+// are new and are not being written any more.
 func (f *follower) lookInFolder(ctx context.Context) (added int, err error) {
 	entries, err := os.ReadDir(f.swarm.cfg.Watch)
 	if err != nil {

@@ -11,8 +11,9 @@
 // It fails open. The nftables table belongs to the process and ends with it; and
 // each rule needs an element of a set that lives five seconds and is renewed each
 // second, after the service has asked itself something over its own sockets; port
-// 80 is left out while the proxy does not answer. It refuses to touch flows inside the LAN, hosts outside it, and TLS. Start reading
-// at [Service.Run], then table.rules and [Service.sort].
+// 80 is left out while the proxy does not answer. It refuses to touch flows inside
+// the LAN, hosts outside it, and TLS. Start reading at [Service.Run], then
+// table.rules and [Service.sort].
 package steer
 
 import (
