@@ -100,6 +100,10 @@ type plug struct {
 	unicast   atomic.Int64 // of the others
 }
 
+// plugAddress is what this machine's own end of a port has. It is none of the
+// LAN's: this machine would answer for it in the place of the box behind the port.
+const plugAddress = "192.0.2.1/32"
+
 // The kernel's name for it is not in x/sys: what this socket sends does not come
 // back to it (linux/if_packet.h).
 const packetIgnoreOutgoing = 23
@@ -107,7 +111,7 @@ const packetIgnoreOutgoing = 23
 func newPlug(t *testing.T, v *village, name string) *plug {
 	t.Helper()
 	h := v.lab.Host(name)
-	link := h.Join(v.lan, lab.LinkConfig{})
+	link := h.Join(v.lan, lab.LinkConfig{Addrs: []string{plugAddress}})
 	if err := v.lab.Up(t.Context()); err != nil {
 		t.Fatal(err)
 	}
