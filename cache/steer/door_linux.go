@@ -71,8 +71,11 @@ func (d *door) close() error {
 // hello is what the service says to itself.
 var hello = []byte("\x00cistern\x00")
 
-// probeTime is how long it may take to answer.
-const probeTime = 700 * time.Millisecond
+// probeTime is how long it may take to answer. A look that begins renewEvery after
+// the last renewal and takes this long still comes before gateLife is over, so a
+// small board that is busy does not let go of its clients; and it adds nothing to
+// how long a box that hangs stands in the way, which gateLife alone says.
+const probeTime = 3 * time.Second
 
 // probe asks each socket something. Whoever does not answer in time must not be
 // given anything.
