@@ -210,14 +210,20 @@ func (m *machine) say(t *testing.T, line string) {
 // setting puts a file on the CONFIG partition.
 func (m *machine) setting(t *testing.T, name, body string) {
 	t.Helper()
-	file := filepath.Join(m.dir, name)
-	if err := os.WriteFile(file, []byte(body), 0o600); err != nil {
+	m.put(t, image.PartConfig, name, []byte(body))
+}
+
+// put writes a file on a partition that has FAT, while the machine is off.
+func (m *machine) put(t *testing.T, partition int, name string, body []byte) {
+	t.Helper()
+	file := filepath.Join(m.dir, filepath.Base(name))
+	if err := os.WriteFile(file, body, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	at := image.Partitions()[image.PartConfig-1].Start
+	at := image.Partitions()[partition-1].Start
 	cmd := exec.Command("mcopy", "-o", "-i", m.disk+"@@"+strconv.FormatInt(at, 10), file, "::"+name)
 	if text, err := cmd.CombinedOutput(); err != nil {
-		t.Fatalf("write to the CONFIG partition (package mtools): %v %s", err, text)
+		t.Fatalf("write %s (package mtools): %v %s", name, err, text)
 	}
 }
 

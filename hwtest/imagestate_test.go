@@ -97,13 +97,7 @@ func (m *machine) verbose(t *testing.T) {
 	if err != nil {
 		t.Fatalf("read grub.cfg (package mtools): %v", err)
 	}
-	file := filepath.Join(m.dir, "grub.cfg")
-	if err := os.WriteFile(file, bytes.Replace(cfg, []byte("quiet loglevel=4"), []byte("loglevel=7"), 1), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	if text, err := exec.Command("mcopy", "-o", "-i", at, file, "::"+image.GrubCfgPath).CombinedOutput(); err != nil {
-		t.Fatalf("write grub.cfg (package mtools): %v %s", err, text)
-	}
+	m.put(t, image.PartESP, image.GrubCfgPath, bytes.Replace(cfg, []byte("quiet loglevel=4"), []byte("loglevel=7"), 1))
 }
 
 var (
