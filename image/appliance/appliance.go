@@ -45,8 +45,8 @@ type Config struct {
 	// Health is where the daemon's proxy answers, host:port; default
 	// 127.0.0.1:3142.
 	Health string
-	// Patience is how long a system on trial has to show that it works; default
-	// 4 minutes.
+	// Patience is how long a system on trial has to show that it works, not
+	// counting the check of the data; default 4 minutes.
 	Patience time.Duration
 }
 
@@ -138,14 +138,16 @@ type Box struct {
 	// updating is held by the one update that goes on.
 	updating sync.Mutex
 
-	mounted atomic.Bool  // the data is there, and disk, device and updates are set
-	judged  atomic.Int64 // when the health was last judged, in nanoseconds since started: the clock may be set meanwhile
+	mounted  atomic.Bool  // the data is there, and disk, device and updates are set
+	checking atomic.Bool  // the file system of the data is being checked
+	judged   atomic.Int64 // when the health was last judged, in nanoseconds since started: the clock may be set meanwhile
 
 	// mu guards what follows.
 	mu       sync.Mutex
 	boots    uint64
 	healthy  bool
 	waiting  string
+	absent   string // what there is instead of the data, until that is mounted
 	readyIn  float64
 	stages   string // of the start, each with its seconds since the kernel's
 	timeFrom string
@@ -162,7 +164,7 @@ func New(cfg Config, log *slog.Logger, ring *Ring) (*Box, error) {
 	if cfg.Patience == 0 {
 		cfg.Patience = 4 * time.Minute
 	}
-	b := &Box{cfg: cfg, log: log, ring: ring, started: time.Now(), reboot: make(chan string, 1), waiting: "the disk", state: stateDir}
+	b := &Box{cfg: cfg, log: log, ring: ring, started: time.Now(), reboot: make(chan string, 1), waiting: "the disk", absent: "the disk", state: stateDir}
 	b.setEnv = b.writeGrubEnv
 	if err := readJSON(image.ReleaseFile, &b.release); err != nil {
 		return nil, fmt.Errorf("read what runs: %w", err)
@@ -204,7 +206,9 @@ func (b *Box) Run(ctx context.Context) (reason string, err error) {
 
 	if err := b.openDisk(ctx); err != nil {
 		b.log.Error("failed to open the data", "err", err)
-		b.wait("the disk: " + err.Error())
+		b.mu.Lock()
+		b.absent = "the disk: " + err.Error()
+		b.mu.Unlock()
 	} else {
 		b.settle()
 		started := firmware(b.modules)
@@ -272,6 +276,12 @@ func (b *Box) wait(what string) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.waiting, b.healthy = what, what == ""
+}
+
+func (b *Box) absence() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.absent
 }
 
 // State is a snapshot.

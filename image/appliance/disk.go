@@ -54,7 +54,7 @@ func (b *Box) openDisk(ctx context.Context) error {
 	if err := growPartition(b.disk); err != nil {
 		b.log.Error("failed to grow the data partition", "err", err)
 	}
-	if err := b.openData(); err != nil {
+	if err := b.openData(ctx); err != nil {
 		return err
 	}
 	b.seed()
@@ -189,14 +189,14 @@ func resizePartition(f *os.File, p *image.Partition) error {
 // openData checks, mounts and grows the file system of the data. One that
 // cannot be checked is mounted all the same: a cache is better than none. One
 // that was asked to be is made anew before.
-func (b *Box) openData() error {
+func (b *Box) openData(ctx context.Context) error {
 	dev := b.disk.part(image.PartData)
 	if halfMade(dev) {
 		if err := format(dev, image.DataImage); err != nil {
 			return err
 		}
 	}
-	if err := check(dev); err != nil {
+	if err := b.checked(ctx, func(ctx context.Context) error { return check(ctx, dev) }); err != nil {
 		b.log.Error("failed to check the data", "err", err)
 	}
 	if err := mountData(dev); err != nil {
@@ -226,9 +226,27 @@ func mountData(dev string) error {
 	return nil
 }
 
+// checkTime is how long a check of the data may take. A journal is replayed in
+// seconds; a large disk with an error is read for minutes.
+const checkTime = 30 * time.Minute
+
+// checked runs a check of the data, says that it does, and calls it off after
+// checkTime. A restart in its midst would have it begin anew, so neither the
+// watchdog nor a trial counts it.
+func (b *Box) checked(ctx context.Context, check func(context.Context) error) error {
+	ctx, cancel := context.WithTimeout(ctx, checkTime)
+	defer cancel()
+	b.checking.Store(true)
+	defer b.checking.Store(false)
+	return check(ctx)
+}
+
 // check runs e2fsck. 0 is well, 1 and 2 are repaired.
-func check(dev string) error {
-	out, err := exec.Command("/sbin/e2fsck", "-p", dev).CombinedOutput()
+func check(ctx context.Context, dev string) error {
+	cmd := exec.CommandContext(ctx, "/sbin/e2fsck", "-p", dev)
+	cmd.Cancel = func() error { return cmd.Process.Signal(unix.SIGTERM) } // it writes down what it has repaired
+	cmd.WaitDelay = time.Minute
+	out, err := cmd.CombinedOutput()
 	var exit *exec.ExitError
 	if errors.As(err, &exit) && exit.ExitCode() < 4 {
 		return nil

@@ -24,9 +24,11 @@ const (
 const stuck = 2 * time.Minute
 
 // judge watches whether the system works. One on trial is committed when it
-// does, and left when it has not in time.
+// does, and left when it has not in time; the time that the check of the data
+// takes is not its own, and has a bound of its own.
 func (b *Box) judge(ctx context.Context) {
-	deadline := time.Now().Add(b.cfg.Patience)
+	began := time.Now()
+	deadline := began.Add(b.cfg.Patience)
 	joined := false
 	for pending := b.boot.OnTrial(); ; {
 		missing := b.missing(ctx)
@@ -42,6 +44,8 @@ func (b *Box) judge(ctx context.Context) {
 		b.judged.Store(int64(time.Since(b.started)))
 		b.found(missing)
 		switch {
+		case b.checking.Load() && time.Since(began) < 2*checkTime: // a disk that hangs cannot be called off
+			deadline = time.Now().Add(b.cfg.Patience)
 		case pending && missing == "":
 			pending = !b.commit()
 		case pending && time.Now().After(deadline):
@@ -70,7 +74,9 @@ func (b *Box) found(missing string) {
 	}
 	b.wait(missing)
 	if missing != "" {
-		b.stage("waiting for " + missing)
+		if b.mounted.Load() { // else there is nowhere to note it
+			b.stage("waiting for " + missing)
+		}
 		return
 	}
 	seconds := uptime()
@@ -104,8 +110,12 @@ func uptime() float64 {
 
 // missing names the first thing that a working system has and this one lacks.
 func (b *Box) missing(ctx context.Context) string {
-	if !b.mounted.Load() {
-		return b.State().Waiting // the disk, and why
+	switch {
+	case b.mounted.Load():
+	case b.checking.Load():
+		return "the check of the data, which may take minutes on a large disk"
+	default:
+		return b.absence()
 	}
 	var data, root unix.Stat_t
 	if errors.Join(unix.Stat(dataDir, &data), unix.Stat("/", &root)) != nil || data.Dev == root.Dev {
