@@ -98,6 +98,7 @@ type State struct {
 	Restarts int           `json:"restarts"`            // of the daemon since the start
 	TimeFrom string        `json:"time_from,omitempty"` // the server that the clock was set by; empty: none has answered yet
 	Last     *Outcome      `json:"last,omitempty"`      // what became of the last update
+	Took     []string      `json:"took,omitempty"`      // settings that this start took from the CONFIG partition
 
 	Firmware     string `json:"firmware"`                // BIOS, UEFI, or UEFI, Secure Boot
 	MemAvailable int64  `json:"mem_available,omitempty"` // bytes
@@ -154,6 +155,7 @@ type Box struct {
 	firmware string
 	restarts int
 	last     *Outcome
+	took     []string
 }
 
 // New builds a Box out of what the image says of itself; it touches no device.
@@ -292,7 +294,7 @@ func (b *Box) State() State {
 	s := State{
 		Release: b.release, Slot: b.boot.Slot, OnTrial: b.boot.OnTrial(), Healthy: b.healthy, Waiting: b.waiting,
 		Boots: b.boots, Started: time.Now().Add(-time.Since(b.started)), ReadyIn: b.readyIn, Address: addresses, Restarts: b.restarts,
-		Firmware: b.firmware, MemAvailable: memAvailable(), TimeFrom: b.timeFrom,
+		Firmware: b.firmware, MemAvailable: memAvailable(), TimeFrom: b.timeFrom, Took: b.took,
 	}
 	if b.last != nil {
 		last := *b.last

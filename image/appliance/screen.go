@@ -47,6 +47,9 @@ func (s State) screen() []byte {
 		state = "Waiting for " + s.Waiting + "."
 	}
 	fmt.Fprintf(&t, "\n  %s System in slot %s, start %d.\n", state, strings.ToUpper(string(s.Slot)), s.Boots)
+	if len(s.Took) > 0 {
+		fmt.Fprintf(&t, "  Taken from the partition CONFIG: %s.\n", strings.Join(s.Took, ", "))
+	}
 	if s.OnTrial {
 		t.WriteString("  This is a new system on trial: it has still to show that it works.\n")
 	}

@@ -2,9 +2,13 @@ package appliance
 
 import (
 	"crypto/rand"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"unsafe"
@@ -35,44 +39,88 @@ listen = ":80"
 names = ["cistern", "cistern.local"]
 `
 
-// adopt takes what people left on the CONFIG partition, at the first start: a
-// file that the data has already is not replaced.
+// setting is a file that people may leave on the CONFIG partition.
+type setting struct {
+	name, to string
+	mode     os.FileMode
+}
+
+// takenFile is what was on the CONFIG partition at the last start: of each file
+// its SHA-256, or nothing.
+const takenFile = stateDir + "/taken.json"
+
+// adopt takes what people left on the CONFIG partition: at the first start all
+// of it, later what they have changed there since, so that nobody is shut out by
+// a wrong address. What cannot be taken is said, and does without.
 func (b *Box) adopt() (err error) {
 	dev := b.disk.part(image.PartConfig)
 	if err := unix.Mount(dev, configDir, "vfat", unix.MS_RDONLY|unix.MS_NODEV|unix.MS_NOSUID|unix.MS_NOEXEC, ""); err != nil {
 		b.log.Error("failed to mount the CONFIG partition", "err", err)
 	} else {
 		defer func() { err = errors.Join(err, unix.Unmount(configDir, 0)) }()
-	}
-	for _, f := range []struct {
-		from, to string
-		mode     os.FileMode
-	}{
-		{"cistern.toml", configFile, 0o644},
-		{"network.toml", networkFile, 0o644},
-		{"update.toml", updateFile, 0o644},
-		{"admin.password", storeDir + "/admin.password", 0o600},
-		{"admin.token", storeDir + "/admin.token", 0o600},
-	} {
-		if _, err := os.Stat(f.to); err == nil {
-			continue
-		}
-		body, err := os.ReadFile(filepath.Join(configDir, f.from))
-		if errors.Is(err, fs.ErrNotExist) && f.to == configFile {
-			body, err = []byte(defaultConfig), nil
-		}
-		if errors.Is(err, fs.ErrNotExist) {
-			continue
-		}
-		if err == nil {
-			err = writeFile(f.to, body, f.mode)
-		}
+		took, err := take(configDir, takenFile, []setting{
+			{"cistern.toml", configFile, 0o644},
+			{"network.toml", networkFile, 0o644},
+			{"update.toml", updateFile, 0o644},
+			{"admin.password", storeDir + "/admin.password", 0o600},
+			{"admin.token", storeDir + "/admin.token", 0o600},
+		})
 		if err != nil {
-			return fmt.Errorf("take %s: %w", f.from, err)
+			b.log.Error("failed to take settings", "err", err)
 		}
-		b.log.Info("took setting", "file", f.from)
+		for _, name := range took {
+			b.log.Info("took setting", "file", name)
+		}
+		b.mu.Lock()
+		b.took = took
+		b.mu.Unlock()
+	}
+	if _, err := os.Stat(configFile); errors.Is(err, fs.ErrNotExist) {
+		if err := writeFile(configFile, []byte(defaultConfig), 0o644); err != nil {
+			b.log.Error("failed to write a configuration", "err", err)
+		}
 	}
 	return handOver()
+}
+
+// take takes the settings in a folder that are new or other than they were when
+// it was last looked at. One of which nothing is known, since an older release
+// took it, is left as it is.
+func take(from, record string, settings []setting) (took []string, err error) {
+	var before map[string]string
+	if err := readJSON(record, &before); err != nil {
+		before = nil // the first start, or damaged
+	}
+	now := map[string]string{}
+	maps.Copy(now, before)
+	var faults []error
+	for _, s := range settings {
+		body, err := os.ReadFile(filepath.Join(from, s.name))
+		if errors.Is(err, fs.ErrNotExist) {
+			now[s.name] = ""
+			continue
+		}
+		if err != nil {
+			faults = append(faults, fmt.Errorf("take %s: %w", s.name, err))
+			continue
+		}
+		sum := sha256.Sum256(body)
+		old, known := before[s.name]
+		_, missing := os.Stat(s.to)
+		if missing != nil || known && old != hex.EncodeToString(sum[:]) {
+			if err := writeFile(s.to, body, s.mode); err != nil {
+				faults = append(faults, fmt.Errorf("take %s: %w", s.name, err))
+				continue
+			}
+			took = append(took, s.name)
+		}
+		now[s.name] = hex.EncodeToString(sum[:])
+	}
+	if !maps.Equal(now, before) {
+		text, err := json.Marshal(now)
+		faults = append(faults, err, writeFile(record, text, 0o600))
+	}
+	return took, errors.Join(faults...)
 }
 
 // handOver gives the daemon what is its own. The folder of the Box stays
