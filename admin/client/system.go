@@ -7,7 +7,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
+	"net/url"
+	"strconv"
 	"time"
 )
 
@@ -25,9 +28,45 @@ type System struct {
 	Restarts int       `json:"restarts"`           // of the daemon since then
 	Firmware string    `json:"firmware"`           // BIOS, UEFI, or UEFI, Secure Boot
 	// MemAvailable is how much memory programs could still have, in bytes.
-	MemAvailable int64   `json:"mem_available,omitempty"`
-	TimeFrom     string  `json:"time_from,omitempty"` // the server that the clock was set by
-	Last         *Update `json:"last,omitempty"`
+	MemAvailable int64     `json:"mem_available,omitempty"`
+	MemTotal     int64     `json:"mem_total,omitempty"`
+	Now          time.Time `json:"now"`                 // by the box's own clock
+	TimeFrom     string    `json:"time_from,omitempty"` // the server that the clock was set by
+	TimeServers  []string  `json:"time_servers"`        // that are asked
+	Last         *Update   `json:"last,omitempty"`
+	Slots        []Slot    `json:"slots"`
+	Network      Network   `json:"network"`
+	Syslog       string    `json:"syslog,omitempty"`  // server that gets the log; empty: none
+	Channel      string    `json:"channel,omitempty"` // URL that updates come from; empty: by hand alone
+	At           string    `json:"at,omitempty"`      // HH:MM in UTC at which it is looked at; empty: when asked
+}
+
+// Slot is one of the two places for a system.
+type Slot struct {
+	Slot    string `json:"slot"`
+	Version string `json:"version,omitempty"` // empty: nobody knows what is in it
+	State   string `json:"state"`             // running, trial, next, previous, failed, unknown
+	Starts  uint64 `json:"starts"`            // of this version from this slot
+	Reason  string `json:"reason,omitempty"`  // why it failed
+}
+
+// Network is how the appliance reaches the network.
+type Network struct {
+	Name     string   `json:"name"`
+	Fixed    bool     `json:"fixed"` // the address is that of network.toml; else DHCP's
+	Links    []Link   `json:"links"`
+	Gateways []string `json:"gateways"`
+	DNS      []string `json:"dns"`
+}
+
+// Link is a network interface, or a bridge or VLAN on some.
+type Link struct {
+	Name      string   `json:"name"`
+	Kind      string   `json:"kind"` // wired, bridge, VLAN 20
+	MAC       string   `json:"mac,omitempty"`
+	Up        bool     `json:"up"`               // with a cable, and somebody at its end
+	Bridge    string   `json:"bridge,omitempty"` // that it is a port of
+	Addresses []string `json:"addresses"`        // with their prefixes
 }
 
 // Disk is a disk of the appliance's machine.
@@ -43,18 +82,44 @@ type Disk struct {
 
 // SystemOrder is something that the appliance is to do.
 type SystemOrder struct {
-	Do    string `json:"do"`              // restart, reset, install, check-channel
-	Disk  string `json:"disk,omitempty"`  // to install on
-	Erase bool   `json:"erase,omitempty"` // whoever orders knows that reset and install erase
+	Do      string `json:"do"`                // restart, power-off, reset, install, check-channel, schedule
+	Disk    string `json:"disk,omitempty"`    // to install on
+	Erase   bool   `json:"erase,omitempty"`   // whoever orders knows that reset and install erase
+	Channel string `json:"channel,omitempty"` // of a schedule: URL of a channel; empty: none
+	At      string `json:"at,omitempty"`      // of a schedule: HH:MM in UTC, each day; empty: when asked
 }
 
 // What a SystemOrder can ask for.
 const (
 	Restart      = "restart"
+	PowerOff     = "power-off"
 	Reset        = "reset"         // to the state of the first start
 	Install      = "install"       // copies the system to another disk
 	CheckChannel = "check-channel" // updates if the channel has something newer
+	Schedule     = "schedule"      // where updates come from, and when
 )
+
+// LogQuery says which lines of the appliance's log are wanted.
+type LogQuery struct {
+	Level string // debug, info, warn or error: these and worse; empty: all
+	Unit  string // the program that wrote them, "system" being the appliance itself; empty: all
+	Lines int    // the last so many; 0: all that are kept
+}
+
+// Values is q as the API takes it.
+func (q LogQuery) Values() url.Values {
+	v := url.Values{}
+	if q.Level != "" {
+		v.Set("level", q.Level)
+	}
+	if q.Unit != "" {
+		v.Set("unit", q.Unit)
+	}
+	if q.Lines > 0 {
+		v.Set("lines", strconv.Itoa(q.Lines))
+	}
+	return v
+}
 
 // Update is what became of an update.
 type Update struct {
@@ -92,26 +157,56 @@ func (c *Client) Order(ctx context.Context, o SystemOrder) (Update, error) {
 	return c.command(ctx, "order", "application/json", bytes.NewReader(text))
 }
 
+// SystemLog gives the last lines that the appliance has written.
+func (c *Client) SystemLog(ctx context.Context, q LogQuery) (text string, err error) {
+	resp, err := c.open(ctx, http.MethodGet, "log?"+q.Values().Encode(), "", nil)
+	if err != nil {
+		return "", err
+	}
+	return string(resp), nil
+}
+
 // command sends what may take long: ctx alone bounds it.
 func (c *Client) command(ctx context.Context, door, kind string, body io.Reader) (u Update, err error) {
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, c.base.String()+"/api/v1/system/"+door, body)
+	data, err := c.open(ctx, http.MethodPost, door, kind, body)
 	if err != nil {
-		return u, fmt.Errorf("send the %s: %w", door, err)
-	}
-	req.Header.Set("Authorization", "Bearer "+c.token)
-	req.Header.Set("Content-Type", kind)
-	patient := *c.http
-	patient.Timeout = 0 // disks and networks may be slow
-	resp, err := patient.Do(req)
-	if err != nil {
-		return u, fmt.Errorf("send the %s: %w", door, err)
-	}
-	data, err := io.ReadAll(io.LimitReader(resp.Body, 1<<20))
-	if err = errors.Join(err, resp.Body.Close()); err != nil {
-		return u, fmt.Errorf("send the %s: %w", door, err)
-	}
-	if resp.StatusCode != http.StatusOK {
-		return u, refusal(resp.StatusCode, data)
+		return u, err
 	}
 	return u, json.Unmarshal(data, &u)
 }
+
+// open asks at a door of the system that takes or gives something else than JSON.
+func (c *Client) open(ctx context.Context, method, door, kind string, body io.Reader) ([]byte, error) {
+	wrap := func(err error) error { return fmt.Errorf("ask the appliance (%s): %w", door, err) }
+	req, err := http.NewRequestWithContext(ctx, method, c.base.String()+"/api/v1/system/"+door, body)
+	if err != nil {
+		return nil, wrap(err)
+	}
+	req.Header.Set("Authorization", "Bearer "+c.token)
+	if kind != "" {
+		req.Header.Set("Content-Type", kind)
+	}
+	patient := *c.http
+	patient.Timeout = 0 // disks and networks may be slow
+	resp, err := patient.Do(req)
+	var failed *net.OpError
+	switch {
+	case ctx.Err() != nil:
+		return nil, ctx.Err()
+	case errors.As(err, &failed) && failed.Op == "dial":
+		return nil, fmt.Errorf("%w at %s: %w", ErrUnreachable, c.base, err)
+	case err != nil:
+		return nil, wrap(err)
+	}
+	data, err := io.ReadAll(io.LimitReader(resp.Body, maxLog))
+	if err = errors.Join(err, resp.Body.Close()); err != nil {
+		return nil, wrap(err)
+	}
+	if resp.StatusCode != http.StatusOK {
+		return nil, refusal(resp.StatusCode, data)
+	}
+	return data, nil
+}
+
+// maxLog bounds such an answer, in bytes.
+const maxLog = 8 << 20

@@ -48,12 +48,17 @@ func run() int {
 		log.Error("failed to start", "err", err)
 		return 1
 	}
-	if _, err := box.Run(context.Background()); err != nil {
+	reason, err := box.Run(context.Background())
+	if err != nil {
 		log.Error("failed to run", "err", err)
 		return 1
 	}
-	if err := appliance.Reboot(); err != nil {
-		log.Error("failed to restart", "err", err)
+	end := appliance.Reboot
+	if reason == appliance.Off {
+		end = appliance.PowerOff
+	}
+	if err := end(); err != nil {
+		log.Error("failed to end", "reason", reason, "err", err)
 	}
 	return 1
 }

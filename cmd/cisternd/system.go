@@ -23,10 +23,19 @@ func systemOf(socket string) admin.System {
 }
 
 func (s system) State(ctx context.Context) (client.System, error) {
-	st, err := s.remote.State(ctx)
+	st, err := s.remote.Report(ctx)
 	out := client.System{
+		MemTotal: st.MemTotal, Now: st.Now, TimeServers: st.NTP, Syslog: st.Syslog, Channel: st.Channel, At: st.At,
+		Slots:   []client.Slot{},
+		Network: client.Network{Name: st.Name, Fixed: st.Fixed, Links: []client.Link{}, Gateways: st.Gateways, DNS: st.DNS},
 		Version: st.Release.Version, Slot: string(st.Slot), OnTrial: st.OnTrial, Healthy: st.Healthy, Waiting: st.Waiting,
 		Boots: st.Boots, Started: st.Started, ReadyIn: st.ReadyIn, Restarts: st.Restarts, MemAvailable: st.MemAvailable, TimeFrom: st.TimeFrom, Firmware: st.Firmware,
+	}
+	for _, sl := range st.Slots {
+		out.Slots = append(out.Slots, client.Slot{Slot: string(sl.Slot), Version: sl.Version, State: sl.State, Starts: sl.Starts, Reason: sl.Reason})
+	}
+	for _, l := range st.Links {
+		out.Network.Links = append(out.Network.Links, client.Link(l))
 	}
 	if st.Last != nil {
 		last := outcome(*st.Last)
@@ -67,6 +76,10 @@ func (s system) Order(ctx context.Context, o client.SystemOrder) (client.Update,
 		err = s.remote.Reset(ctx)
 	case client.Restart:
 		err = s.remote.Restart(ctx)
+	case client.PowerOff:
+		err = s.remote.PowerOff(ctx)
+	case client.Schedule:
+		err = s.remote.Schedule(ctx, o.Channel, o.At)
 	default:
 		err = fmt.Errorf("%w: there is no order %q", appliance.ErrRefused, o.Do)
 	}

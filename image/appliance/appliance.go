@@ -127,7 +127,7 @@ type Box struct {
 	modules *modules
 	disk    disk
 	net     network
-	updates updateSettings
+	updates following
 	started time.Time
 	reboot  chan string // why
 	state   string      // the Box's folder on the data partition
@@ -184,6 +184,9 @@ func New(cfg Config, log *slog.Logger, ring *Ring) (*Box, error) {
 	b.net = network{log: log}
 	return b, nil
 }
+
+// Off is the reason that Run gives when the machine is to be turned off.
+const Off = "power off"
 
 // Run brings the system up and keeps it running until ctx is done or a reboot is
 // asked for; it gives the reason. A system that cannot find its data goes on
@@ -247,7 +250,7 @@ func (b *Box) services() []func(context.Context) {
 	if err != nil {
 		b.log.Error("failed to read update.toml, so no channel is looked at", "err", err)
 	}
-	b.updates = updates
+	b.updates.set(updates)
 	return []func(context.Context){
 		func(ctx context.Context) { b.net.run(ctx, settings) },
 		b.supervise,
@@ -294,7 +297,7 @@ func (b *Box) State() State {
 	s := State{
 		Release: b.release, Slot: b.boot.Slot, OnTrial: b.boot.OnTrial(), Healthy: b.healthy, Waiting: b.waiting,
 		Boots: b.boots, Started: time.Now().Add(-time.Since(b.started)), ReadyIn: b.readyIn, Address: addresses, Restarts: b.restarts,
-		Firmware: b.firmware, MemAvailable: memAvailable(), TimeFrom: b.timeFrom, Took: b.took,
+		Firmware: b.firmware, MemAvailable: meminfo("MemAvailable"), TimeFrom: b.timeFrom, Took: b.took,
 	}
 	if b.last != nil {
 		last := *b.last

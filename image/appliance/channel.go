@@ -10,8 +10,8 @@ import (
 	"time"
 )
 
-// ErrNoChannel says that update.toml names none.
-var ErrNoChannel = errors.New("update.toml names no channel")
+// ErrNoChannel says that there is nothing to look at.
+var ErrNoChannel = errors.New("no channel is kept: give its address first (page System, or cistern system schedule)")
 
 // latest is what a channel says of its newest release: latest-MACHINE.json of
 // mkimage. It is not signed; the file that it names is.
@@ -30,11 +30,8 @@ const slowest = 2 * time.Hour
 // followChannel looks at the channel each day at the time that was set, until
 // ctx is done.
 func (b *Box) followChannel(ctx context.Context) {
-	if b.updates.Channel == "" || b.updates.At == "" {
-		return
-	}
 	for {
-		if pauseUntil(ctx, b.updates.At) {
+		if b.pauseUntilSchedule(ctx) {
 			return
 		}
 		if b.State().TimeFrom == "" {
@@ -48,15 +45,16 @@ func (b *Box) followChannel(ctx context.Context) {
 	}
 }
 
-// pauseUntil waits for the next time of the day HH:MM and says whether ctx is
-// done. It looks at the clock each while, since that may be set meanwhile.
-func pauseUntil(ctx context.Context, at string) bool {
+// pauseUntilSchedule waits for the next time of the day that was set and says
+// whether ctx is done. It looks at both clock and schedule each while, since they
+// may be set meanwhile.
+func (b *Box) pauseUntilSchedule(ctx context.Context) bool {
 	for last := wallClock(); ; {
 		if pause(ctx, 5*time.Second) {
 			return true
 		}
 		now := wallClock()
-		if crossed(last, now, at) {
+		if s := b.updates.get(); s.Channel != "" && s.At != "" && crossed(last, now, s.At) {
 			return false
 		}
 		last = now
@@ -82,12 +80,13 @@ func crossed(from, to time.Time, at string) bool {
 // runs and has not failed here before. "Nothing newer" is an Outcome whose State
 // is "current", with the reason.
 func (b *Box) Check(ctx context.Context) (Outcome, error) {
-	if b.updates.Channel == "" {
+	channel := b.updates.get().Channel
+	if channel == "" {
 		return Outcome{}, ErrNoChannel
 	}
 	ctx, cancel := context.WithTimeout(ctx, slowest)
 	defer cancel()
-	resp, err := fetch(ctx, b.updates.Channel)
+	resp, err := fetch(ctx, channel)
 	if err != nil {
 		return Outcome{}, fmt.Errorf("look at the channel: %w", err)
 	}

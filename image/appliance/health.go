@@ -206,15 +206,15 @@ func joinGroup(on net.Interface) error {
 	return err
 }
 
-// memAvailable is what the kernel says of itself, in bytes; 0 if it says nothing.
-func memAvailable() int64 {
+// meminfo is what the kernel says of its memory, in bytes; 0 if it says nothing.
+func meminfo(what string) int64 {
 	text, err := os.ReadFile("/proc/meminfo")
 	if err != nil {
 		return 0
 	}
 	for line := range strings.Lines(string(text)) {
 		var kib int64
-		if _, err := fmt.Sscanf(line, "MemAvailable: %d kB", &kib); err == nil {
+		if _, err := fmt.Sscanf(line, what+": %d kB", &kib); err == nil {
 			return kib << 10
 		}
 	}

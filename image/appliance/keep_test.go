@@ -223,7 +223,7 @@ func TestChannel(t *testing.T) {
 	if _, err := b.Check(t.Context()); !errors.Is(err, ErrNoChannel) {
 		t.Errorf("no channel: %v", err)
 	}
-	b.updates.Channel = server.URL + "/edge/latest.json"
+	b.updates.set(updateSettings{Channel: server.URL + "/edge/latest.json"})
 	for _, row := range []struct{ newest, state, says string }{
 		{`{"version":"1.0","serial":100,"update":"1.0.update"}`, "current", "not newer"},
 		{`{"version":"1.2","serial":102,"update":"gone.update"}`, "", "404"},

@@ -50,7 +50,12 @@ func Mounts() error {
 }
 
 // Reboot writes what is held back, lets go of the disk and restarts the machine.
-func Reboot() error {
+func Reboot() error { return end(unix.LINUX_REBOOT_CMD_RESTART) }
+
+// PowerOff does the same and turns the machine off.
+func PowerOff() error { return end(unix.LINUX_REBOOT_CMD_POWER_OFF) }
+
+func end(how int) error {
 	unix.Sync()
 	if err := unix.Unmount(dataDir, 0); err != nil {
 		// Somebody holds a file open: read-only is as good.
@@ -58,5 +63,5 @@ func Reboot() error {
 	}
 	unix.Sync()
 	time.Sleep(200 * time.Millisecond) // for what consoles have still to print
-	return unix.Reboot(unix.LINUX_REBOOT_CMD_RESTART)
+	return unix.Reboot(how)
 }

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -14,6 +15,7 @@ import (
 	"github.com/insomniacslk/dhcp/dhcpv4"
 	"github.com/insomniacslk/dhcp/dhcpv4/nclient4"
 	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
 )
 
 // network gives every wired interface an address, or the bridge that they make:
@@ -223,17 +225,18 @@ func (n *network) ready() error {
 	if len(links) == 0 {
 		return errors.New("a network interface")
 	}
-	carrier := false
-	for _, l := range links {
-		carrier = carrier || l.Attrs().OperState == netlink.OperUp || l.Attrs().RawFlags&0x10000 != 0
-	}
-	if !carrier {
+	if !slices.ContainsFunc(links, carrier) {
 		return errors.New("a network cable")
 	}
 	if len(n.addresses()) == 0 {
 		return errors.New("an address (DHCP)")
 	}
 	return nil
+}
+
+// carrier says whether somebody is at the other end of the cable.
+func carrier(l netlink.Link) bool {
+	return l.Attrs().OperState == netlink.OperUp || l.Attrs().RawFlags&unix.IFF_LOWER_UP != 0
 }
 
 // addresses are those under which the box can be reached.

@@ -1,6 +1,7 @@
 package appliance
 
 import (
+	"bytes"
 	"io"
 	"sync"
 )
@@ -56,4 +57,38 @@ func (r *Ring) Bytes() []byte {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return append([]byte(nil), r.text...)
+}
+
+// longestLine is what a Unit holds back of a line that has no end, in bytes.
+const longestLine = 8 << 10
+
+// Unit is a way into the Ring for one program: its lines come whole, never in the
+// middle of another's, and say whose they are. It is for one goroutine.
+func (r *Ring) Unit(name string) io.Writer {
+	return &unit{ring: r, mark: []byte(" unit=" + name + "\n")}
+}
+
+type unit struct {
+	ring *Ring
+	mark []byte // what a line ends with
+	rest []byte // of a line whose end has not come
+}
+
+// Write never fails.
+func (u *unit) Write(p []byte) (int, error) {
+	u.rest = append(u.rest, p...)
+	for {
+		i := bytes.IndexByte(u.rest, '\n')
+		if i < 0 && len(u.rest) > longestLine {
+			i = longestLine
+		}
+		if i < 0 {
+			return len(p), nil
+		}
+		line := bytes.TrimRight(u.rest[:i], "\r ")
+		if len(line) > 0 {
+			_, _ = u.ring.Write(append(bytes.Clone(line), u.mark...))
+		}
+		u.rest = bytes.TrimPrefix(u.rest[i:], []byte("\n"))
+	}
 }

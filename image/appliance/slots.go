@@ -53,6 +53,7 @@ func (b *Box) settle() {
 	case b.boot.Trial.Valid():
 		b.fellBack()
 	}
+	b.noteSlots()
 }
 
 // fellBack notes why the new system is not the one that runs, and ends its

@@ -41,11 +41,19 @@ func (b *Box) listen(ctx context.Context) error {
 
 func (b *Box) handler() http.Handler {
 	mux := http.NewServeMux()
-	mux.HandleFunc("GET /state", func(w http.ResponseWriter, _ *http.Request) { answer(w, http.StatusOK, b.State()) })
+	mux.HandleFunc("GET /state", func(w http.ResponseWriter, _ *http.Request) { answer(w, http.StatusOK, b.Report()) })
 	mux.HandleFunc("GET /log", func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write(b.ring.Bytes()) })
 	mux.HandleFunc("POST /restart", func(w http.ResponseWriter, _ *http.Request) {
 		answer(w, http.StatusOK, b.State())
 		b.restartSoon("somebody asked for it")
+	})
+	mux.HandleFunc("POST /power-off", func(w http.ResponseWriter, _ *http.Request) {
+		answer(w, http.StatusOK, reply{})
+		b.restartSoon(Off)
+	})
+	mux.HandleFunc("POST /schedule", func(w http.ResponseWriter, r *http.Request) {
+		q := r.URL.Query()
+		done(w, b.Schedule(q.Get("channel"), q.Get("at")))
 	})
 	mux.HandleFunc("GET /disks", func(w http.ResponseWriter, _ *http.Request) { answer(w, http.StatusOK, b.Disks()) })
 	mux.HandleFunc("POST /reset", func(w http.ResponseWriter, r *http.Request) { done(w, b.Reset(r.Context())) })
@@ -107,8 +115,8 @@ func Dial(socket string) *Remote {
 	}}}
 }
 
-// State asks how the Box is.
-func (r *Remote) State(ctx context.Context) (s State, err error) {
+// Report asks how the Box is.
+func (r *Remote) Report(ctx context.Context) (s Report, err error) {
 	err = r.call(ctx, http.MethodGet, "/state", nil, &s)
 	return s, err
 }
@@ -116,6 +124,14 @@ func (r *Remote) State(ctx context.Context) (s State, err error) {
 // Restart asks for a restart of the machine.
 func (r *Remote) Restart(ctx context.Context) error {
 	return r.call(ctx, http.MethodPost, "/restart", nil, &State{})
+}
+
+// PowerOff asks for the machine to be turned off.
+func (r *Remote) PowerOff(ctx context.Context) error { return r.do(ctx, "/power-off") }
+
+// Schedule sets where updates come from and when; see [Box.Schedule].
+func (r *Remote) Schedule(ctx context.Context, channel, at string) error {
+	return r.do(ctx, "/schedule?"+url.Values{"channel": {channel}, "at": {at}}.Encode())
 }
 
 // Disks lists the disks of the machine.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"syscall"
 	"time"
 
@@ -45,7 +46,8 @@ func (b *Box) runDaemon(ctx context.Context) error {
 	cmd := exec.CommandContext(ctx, b.cfg.Daemon, "--config", configFile, "--data", storeDir)
 	cmd.Dir = storeDir
 	cmd.Env = []string{"HOME=" + storeDir, "SSL_CERT_FILE=/etc/ssl/certs/ca-certificates.crt", "CISTERN_APPLIANCE=" + Socket}
-	cmd.Stdout, cmd.Stderr = b.ring, b.ring
+	said := b.ring.Unit(filepath.Base(b.cfg.Daemon))
+	cmd.Stdout, cmd.Stderr = said, said
 	cmd.SysProcAttr = &syscall.SysProcAttr{
 		Credential: &syscall.Credential{Uid: daemonID, Gid: daemonID},
 		// CAP_NET_ADMIN is what steering takes: rules and routes of the kernel.

@@ -54,12 +54,16 @@ func (b *Box) Update(ctx context.Context, file io.Reader) (Outcome, error) {
 		err = b.setEnv(image.GrubEnv{"slot": string(b.boot.Slot), "trial": string(slot), "left": fmt.Sprint(trialStarts)})
 	}
 	if err != nil {
+		if errors.Is(err, ErrDevice) {
+			b.noteUpdate(slot, "", 0)
+		}
 		next.State, next.Reason = "refused", err.Error()
 		b.outcome(func(o *Outcome) { *o = next })
 		b.log.Warn("refused an update", "err", err)
 		return next, err
 	}
 	installed = true
+	b.noteUpdate(slot, next.Version, next.Serial)
 	b.log.Info("installed an update", "version", next.Version, "slot", slot)
 	b.restartSoon("update to " + next.Version)
 	return next, nil

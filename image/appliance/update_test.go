@@ -219,7 +219,16 @@ func TestRemote(t *testing.T) {
 	defer server.Close()
 	go func() { _ = server.Serve(listener) }()
 	r := Dial(socket)
-	if s, err := r.State(t.Context()); err != nil || s.Release.Version != "1.0" || s.Slot != image.SlotA {
+	if s, err := r.Report(t.Context()); err != nil || s.Release.Version != "1.0" || s.Slot != image.SlotA || len(s.Slots) != 2 || s.Slots[0].State != SlotRunning || s.MemTotal == 0 {
+		t.Errorf("%+v, %v", s, err)
+	}
+	if err := r.Schedule(t.Context(), "", "03:30"); !errors.Is(err, ErrRefused) || !strings.Contains(err.Error(), "channel") {
+		t.Errorf("a time without a channel: %v", err)
+	}
+	if err := r.Schedule(t.Context(), "https://example.org/latest.json", "03:30"); err != nil {
+		t.Error(err)
+	}
+	if s, err := r.Report(t.Context()); err != nil || s.Channel != "https://example.org/latest.json" || s.At != "03:30" {
 		t.Errorf("%+v, %v", s, err)
 	}
 	if log, err := r.Log(t.Context()); err != nil || string(log) != "a line\n" {
@@ -235,6 +244,14 @@ func TestRemote(t *testing.T) {
 		t.Error(err)
 	}
 	<-b.reboot
+	if err := r.PowerOff(t.Context()); err != nil {
+		t.Error(err)
+	}
+	for why := range b.reboot { // the update's own restart may still come first
+		if why == Off {
+			break
+		}
+	}
 }
 
 func TestRing(t *testing.T) {
