@@ -36,6 +36,8 @@ func (s *Server) routes() (http.Handler, error) {
 	mux.Handle("GET /explain", s.members(http.HandlerFunc(s.explainPage), s.toLogin))
 	mux.Handle("GET /hardware", s.members(http.HandlerFunc(s.hardwarePage), s.toLogin))
 	mux.Handle("POST /hardware", s.members(http.HandlerFunc(s.hardwareForm), s.toLogin))
+	mux.Handle("GET /system", s.members(http.HandlerFunc(s.systemPage), s.toLogin))
+	mux.Handle("POST /system", s.members(http.HandlerFunc(s.systemForm), s.toLogin))
 	mux.Handle("GET /events", s.members(http.HandlerFunc(s.events), refuse))
 	mux.Handle("POST /logout", s.members(http.HandlerFunc(s.logout), s.toLogin))
 	metrics := s.metrics()

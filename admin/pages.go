@@ -21,7 +21,7 @@ type pages struct{ all map[string]*template.Template }
 // parsePages reads the pages; each stands in the same layout.
 func parsePages() (*pages, error) {
 	p := &pages{all: map[string]*template.Template{}}
-	for _, name := range []string{"login", "setup", "panel", "explain", "hardware"} {
+	for _, name := range []string{"login", "setup", "panel", "explain", "hardware", "system"} {
 		t, err := template.New(name).Funcs(template.FuncMap{
 			"bytes": formatBytes, "bits": formatBits, "ago": formatAgo, "percent": formatPercent,
 			"progress": newProgress, "millis": formatMillis,

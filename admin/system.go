@@ -40,10 +40,13 @@ type Release interface {
 // updateTime bounds how long an update may take to come in and be written.
 const updateTime = 30 * time.Minute
 
-// errNoSystem is said by a box that is a program on somebody's machine.
-func errNoSystem() error {
-	return huma.Error503ServiceUnavailable("this box is no appliance: whoever keeps the machine updates it")
-}
+// mostDrained is how much of a refused update is still listened to, in bytes.
+const mostDrained = 1 << 30
+
+// noSystem is said by a box that is a program on somebody's machine.
+const noSystem = "this box is no appliance: whoever keeps the machine updates it"
+
+func errNoSystem() error { return huma.Error503ServiceUnavailable(noSystem) }
 
 // system registers what there is to ask of the appliance. Update files and logs
 // are no JSON, so their doors are plain ones.
@@ -62,24 +65,22 @@ func (s *Server) system(a huma.API, mux *http.ServeMux) {
 	}, http.StatusServiceUnavailable)
 	mux.HandleFunc("POST /api/v1/system/order", s.order)
 	mux.HandleFunc("POST /api/v1/system/update", s.update)
-	mux.HandleFunc("GET /api/v1/system/log", func(w http.ResponseWriter, r *http.Request) {
-		if s.parts.System == nil {
-			problem(w, http.StatusServiceUnavailable, errNoSystem().Error())
-			return
-		}
-		text, err := s.parts.System.Log(r.Context())
-		if err != nil {
-			problem(w, http.StatusInternalServerError, err.Error())
-			return
-		}
-		w.Header().Set("Content-Type", "text/plain; charset=utf-8")
-		_, _ = w.Write(text) // who asked has gone
-	})
+	mux.HandleFunc("GET /api/v1/system/log", s.systemLog)
 }
 
 // update passes an update file on as it comes.
 func (s *Server) update(w http.ResponseWriter, r *http.Request) {
-	s.patiently(w, "update", func() (client.Update, error) { return s.parts.System.Update(r.Context(), r.Body) })
+	s.patiently(w, "update", func() (client.Update, error) { return s.takeUpdate(r.Context(), r.Body) })
+}
+
+// takeUpdate reads a file to its end even if it is refused at its beginning: else
+// whoever sends it sees a broken connection in place of the reason.
+func (s *Server) takeUpdate(ctx context.Context, file io.Reader) (client.Update, error) {
+	u, err := s.parts.System.Update(ctx, file)
+	if err != nil || u.State == "refused" {
+		_, _ = io.Copy(io.Discard, io.LimitReader(file, mostDrained)) // who sends it has gone
+	}
+	return u, err
 }
 
 // order has the appliance do something. What erases is said so in the order, so
@@ -92,13 +93,15 @@ func (s *Server) order(w http.ResponseWriter, r *http.Request) {
 		problem(w, http.StatusUnprocessableEntity, "this is no order: "+err.Error())
 		return
 	}
-	switch {
-	case o.Do == client.Restart, o.Do == client.CheckChannel:
-	case o.Do != client.Reset && o.Do != client.Install:
+	switch o.Do {
+	case client.Restart, client.PowerOff, client.CheckChannel, client.Schedule:
+	case client.Reset, client.Install:
+		if !o.Erase {
+			problem(w, http.StatusUnprocessableEntity, "this erases data; the order has to say so: \"erase\": true")
+			return
+		}
+	default:
 		problem(w, http.StatusUnprocessableEntity, fmt.Sprintf("there is no order %q", o.Do))
-		return
-	case !o.Erase:
-		problem(w, http.StatusUnprocessableEntity, "this erases data; the order has to say so: \"erase\": true")
 		return
 	}
 	s.patiently(w, o.Do, func() (client.Update, error) { return s.parts.System.Order(r.Context(), o) })
@@ -108,14 +111,10 @@ func (s *Server) order(w http.ResponseWriter, r *http.Request) {
 // answers with what came of it.
 func (s *Server) patiently(w http.ResponseWriter, what string, do func() (client.Update, error)) {
 	if s.parts.System == nil {
-		problem(w, http.StatusServiceUnavailable, errNoSystem().Error())
+		problem(w, http.StatusServiceUnavailable, noSystem)
 		return
 	}
-	control := http.NewResponseController(w)
-	deadline := time.Now().Add(updateTime)
-	if err := errors.Join(control.SetReadDeadline(deadline), control.SetWriteDeadline(deadline)); err != nil {
-		s.log.Debug("failed to give an order its time", "err", err)
-	}
+	s.giveTime(w)
 	u, err := do()
 	switch {
 	case err != nil:
@@ -126,5 +125,14 @@ func (s *Server) patiently(w http.ResponseWriter, what string, do func() (client
 		s.log.Info("system was commanded", "order", what, "version", u.Version)
 		w.Header().Set("Content-Type", "application/json")
 		_ = json.NewEncoder(w).Encode(u) // who asked has gone
+	}
+}
+
+// giveTime lets a request last as long as an update may.
+func (s *Server) giveTime(w http.ResponseWriter) {
+	control := http.NewResponseController(w)
+	deadline := time.Now().Add(updateTime)
+	if err := errors.Join(control.SetReadDeadline(deadline), control.SetWriteDeadline(deadline)); err != nil {
+		s.log.Debug("failed to give an order its time", "err", err)
 	}
 }

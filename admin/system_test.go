@@ -15,10 +15,30 @@ import (
 type appliance struct{}
 
 func (appliance) State(context.Context) (client.System, error) {
-	return client.System{Version: "1.0", Slot: "a", Healthy: true}, nil
+	return client.System{
+		Version: "1.0", Slot: "a", Healthy: true, Boots: 7, Now: time.Unix(1e9, 0), TimeFrom: "ntp.test", MemTotal: 1e9, MemAvailable: 6e8, Syslog: "logs.test",
+		Last: &client.Update{Version: "1.1", State: "failed", Reason: "1.1 was started 3 times; it came as far as: <b>data</b> mounted"},
+		Slots: []client.Slot{
+			{Slot: "a", Version: "1.0", State: "running", Starts: 4}, {Slot: "b", Version: "1.1", State: "failed", Starts: 3, Reason: "the network never came up"},
+		},
+		Network: client.Network{Name: "depot-3", Fixed: true, Gateways: []string{"192.0.2.1"}, DNS: []string{"192.0.2.53"}, Links: []client.Link{
+			{Name: "br0", Kind: "bridge", Up: true, Addresses: []string{"192.0.2.10/24"}}, {Name: "br0.20", Kind: "VLAN 20", Addresses: []string{}},
+		}},
+		Channel: "https://example.org/latest.json", At: "03:30",
+	}, nil
 }
 
-func (appliance) Log(context.Context) ([]byte, error) { return []byte("a line\n"), nil }
+// sampleLog is what an appliance and its daemon write.
+const sampleLog = `time=1 level=INFO msg="started system"
+time=2 level=INFO msg="opened panel" unit=cisternd
+time=3 level=WARN msg="refused an update" err="a <script> unit=x"
+time=4 level=ERROR msg="failed" unit=cisternd
+goroutine 1 [running]: unit=cisternd
+{"level":"DEBUG","msg":"x"} unit=cisternd
+a line
+`
+
+func (appliance) Log(context.Context) ([]byte, error) { return []byte(sampleLog), nil }
 
 func (appliance) Update(_ context.Context, file io.Reader) (client.Update, error) {
 	body, err := io.ReadAll(file)
@@ -29,12 +49,19 @@ func (appliance) Update(_ context.Context, file io.Reader) (client.Update, error
 }
 
 func (appliance) Disks(context.Context) ([]client.Disk, error) {
-	return []client.Disk{{Name: "sda", Bytes: 1 << 30, Holds: []string{"sda1: root"}}}, nil
+	return []client.Disk{
+		{Name: "sda", Bytes: 1 << 30, Holds: []string{"sda1: root"}}, {Name: "sdb", Own: true, Holds: []string{}}, {Name: "sdc", TooSmall: true, Holds: []string{}},
+	}, nil
 }
 
 func (appliance) Order(_ context.Context, o client.SystemOrder) (client.Update, error) {
-	if o.Disk == "sdb" {
+	switch {
+	case o.Disk == "sdb":
 		return client.Update{State: "refused", Reason: "there is no such disk"}, nil
+	case o.Do == client.CheckChannel:
+		return client.Update{State: "current", Reason: "1.0 runs, and 1.0 is not newer"}, nil
+	case o.Do == client.Schedule && o.At != "" && o.Channel == "":
+		return client.Update{State: "refused", Reason: "a time needs a channel"}, nil
 	}
 	return client.Update{State: "done"}, nil
 }
@@ -54,7 +81,7 @@ func TestSystem(t *testing.T) {
 	if got := query(t, s, "GET", "/api/v1/system", "", 200); got["slot"] != "a" {
 		t.Errorf("%v", got)
 	}
-	if w := request(s, "GET", "/api/v1/system/log", "", "Authorization", bearer(t, s)); w.Body.String() != "a line\n" {
+	if w := request(s, "GET", "/api/v1/system/log", "", "Authorization", bearer(t, s)); w.Body.String() != sampleLog {
 		t.Errorf("log: %d %q", w.Code, w.Body)
 	}
 	listening := httptest.NewServer(s)
@@ -72,6 +99,9 @@ func TestSystem(t *testing.T) {
 	}
 	for order, want := range map[client.SystemOrder]string{
 		{Do: client.Restart}:                             "",
+		{Do: client.PowerOff}:                            "",
+		{Do: client.Schedule, At: "03:30"}:               "needs a channel",
+		{Do: client.Schedule}:                            "",
 		{Do: client.Reset}:                               "erase",
 		{Do: client.Reset, Erase: true}:                  "",
 		{Do: client.Install, Disk: "sda"}:                "erase",
@@ -83,8 +113,14 @@ func TestSystem(t *testing.T) {
 			t.Errorf("%+v: %+v, %v", order, u, err)
 		}
 	}
-	if disks, err := box.Disks(t.Context()); err != nil || len(disks) != 1 || disks[0].Holds[0] != "sda1: root" {
+	if disks, err := box.Disks(t.Context()); err != nil || len(disks) != 3 || disks[0].Holds[0] != "sda1: root" {
 		t.Errorf("%+v, %v", disks, err)
+	}
+	if text, err := box.SystemLog(t.Context(), client.LogQuery{Level: "error", Unit: "cisternd", Lines: 1}); err != nil || text != "goroutine 1 [running]: unit=cisternd\n" {
+		t.Errorf("%q, %v", text, err)
+	}
+	if _, err := box.SystemLog(t.Context(), client.LogQuery{Level: "loud"}); err == nil || !strings.Contains(err.Error(), "debug, info, warn, error") {
+		t.Errorf("a level that there is not: %v", err)
 	}
 	if sys, err := box.System(t.Context()); err != nil || !sys.Healthy {
 		t.Errorf("%+v, %v", sys, err)
