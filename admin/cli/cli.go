@@ -63,7 +63,7 @@ type grammar struct {
 	Snippets snippetsCmd `cmd:"" help:"Print DHCP option 252 lines for dnsmasq, Kea, ISC and OpenWrt."`
 	Agents   agentsCmd   `cmd:"" help:"List the enrolled agents, or revoke one."`
 	Update   updateCmd   `cmd:"" help:"Update an appliance, or tell what became of the last update."`
-	System   systemCmd   `cmd:"" help:"Command an appliance: disks, installation, factory reset, restart, update channel."`
+	System   systemCmd   `cmd:"" help:"Look after an appliance: its state, log, disks, installation, factory reset, restart, power, update channel."`
 	Hwtest   hwtestCmd   `cmd:"" help:"Measure what a machine can do as a box, and say it in words."`
 	Norm     normCmd     `cmd:"" help:"Send and receive files by reliable multicast (RFC 5740), without a box."`
 }

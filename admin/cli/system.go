@@ -9,11 +9,96 @@ import (
 
 // systemCmd commands the appliance under a box.
 type systemCmd struct {
-	Disks   disksCmd   `cmd:"" help:"List the machine's disks and what they hold."`
-	Install installCmd `cmd:"" help:"Copy the running system to another disk of the machine, which erases it."`
-	Reset   resetCmd   `cmd:"" help:"Factory reset: erase what the box has stored and been told."`
-	Restart restartCmd `cmd:"" help:"Restart the machine."`
-	Check   checkCmd   `cmd:"" help:"Look at the update channel, and update if it has something newer."`
+	Status   systemStatusCmd `cmd:"" help:"Show how the appliance is: slots, last update, network, clock, memory."`
+	Log      logCmd          `cmd:"" help:"Print the last lines that the appliance and its daemon wrote."`
+	Disks    disksCmd        `cmd:"" help:"List the machine's disks and what they hold."`
+	Install  installCmd      `cmd:"" help:"Copy the running system to another disk of the machine, which erases it."`
+	Reset    resetCmd        `cmd:"" help:"Factory reset: erase what the box has stored and been told."`
+	Restart  restartCmd      `cmd:"" help:"Restart the machine."`
+	PowerOff powerOffCmd     `cmd:"" help:"Turn the machine off. It comes back when somebody presses its button."`
+	Check    checkCmd        `cmd:"" help:"Look at the update channel, and update if it has something newer."`
+	Schedule scheduleCmd     `cmd:"" help:"Say which channel updates come from and when it is looked at; without flags: show it."`
+}
+
+type powerOffCmd struct {
+	Yes bool `help:"Do not ask." short:"y"`
+}
+
+func (c *powerOffCmd) Run(s *session) error {
+	if err := s.confirm(c.Yes, "somebody has to press the machine's button to turn it on again"); err != nil {
+		return err
+	}
+	return s.order(client.SystemOrder{Do: client.PowerOff}, "The box turns itself off.")
+}
+
+type scheduleCmd struct {
+	Channel *string `help:"Address of the channel's latest-….json." placeholder:"URL" xor:"channel"`
+	At      *string `help:"Time of the day in UTC at which it is looked at, each day; \"\": only when asked." placeholder:"HH:MM" xor:"at"`
+	Off     bool    `help:"Forget the channel: updates come by hand alone." xor:"channel,at"`
+}
+
+// Run keeps what no flag names.
+func (c *scheduleCmd) Run(s *session) error {
+	sys, err := s.box.System(s.ctx)
+	if err != nil {
+		return err
+	}
+	o := client.SystemOrder{Do: client.Schedule, Channel: sys.Channel, At: sys.At}
+	switch {
+	case c.Off:
+		o.Channel, o.At = "", ""
+	case c.Channel == nil && c.At == nil && s.json:
+		return s.printJSON(map[string]string{"channel": sys.Channel, "at": sys.At})
+	case c.Channel == nil && c.At == nil:
+		s.say("%s", schedule(sys.Channel, sys.At))
+		return nil
+	}
+	if c.Channel != nil {
+		o.Channel = *c.Channel
+	}
+	if c.At != nil {
+		o.At = *c.At
+	}
+	return s.order(o, "Kept: "+schedule(o.Channel, o.At))
+}
+
+// schedule is a schedule in words.
+func schedule(channel, at string) string {
+	switch {
+	case channel == "":
+		return "updates come by hand alone (cistern update FILE, the panel, a USB stick)"
+	case at == "":
+		return "updates come from " + plain(channel) + ", when asked (cistern system check)"
+	default:
+		return "updates come from " + plain(channel) + ", looked at each day at " + plain(at) + " UTC"
+	}
+}
+
+type logCmd struct {
+	Level string `help:"These and worse: debug, info, warn or error." enum:",debug,info,warn,error" default:"" placeholder:"LEVEL"`
+	Unit  string `help:"Only what this program wrote: system or cisternd." placeholder:"NAME"`
+	Lines int    `help:"Only the last so many; 0: all that are kept." default:"200" short:"n"`
+}
+
+func (c *logCmd) Run(s *session) error {
+	text, err := s.box.SystemLog(s.ctx, client.LogQuery{Level: c.Level, Unit: c.Unit, Lines: c.Lines})
+	if err != nil {
+		return err
+	}
+	lines := []string{}
+	for line := range strings.Lines(text) {
+		lines = append(lines, strings.TrimSuffix(line, "\n"))
+	}
+	if s.json {
+		return s.printJSON(lines)
+	}
+	for _, line := range lines {
+		s.say("%s", plain(line))
+	}
+	if len(lines) == 0 {
+		fmt.Fprintln(s.env.Stderr, "no line is kept that fits")
+	}
+	return nil
 }
 
 type disksCmd struct{}
