@@ -17,6 +17,10 @@ type Config struct {
 	// Volumes are further directories for bodies, each on a disk of its own. If
 	// one of the disks is lost, what was on it is forgotten and the rest goes on.
 	Volumes []string
+	// Spare is a directory for an empty store that stands in while the disk of
+	// Dir is full or read-only; what is there and on the Volumes is left alone
+	// until a start finds it well. Empty: Open fails then.
+	Spare string
 	// MaxBytes bounds the bytes of all objects; 0 means 50 GB. It is never more
 	// than the disks have.
 	MaxBytes int64

@@ -3,9 +3,11 @@ package cache
 import (
 	"errors"
 	"fmt"
+	"log/slog"
 	"math"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/cistern-edge/cistern/cache/content"
@@ -65,6 +67,62 @@ func TestWritesThatTheDiskRefusesAreAFullStore(t *testing.T) {
 		if !errors.Is(err, content.ErrFull) {
 			t.Errorf("fault %d: %v", fault, err)
 		}
+	}
+}
+
+// TestSpare: while the store's disk takes nothing an empty store stands in, says
+// so, and leaves it as it was.
+func TestSpare(t *testing.T) {
+	made := open(t, Config{})
+	data := noise(801, 2*mib)
+	put(t, made, "a", data)
+	if err := errors.Join(made.Close(), os.Remove(filepath.Join(made.cfg.Dir, "index", "reserve"))); err != nil {
+		t.Fatal(err)
+	}
+	for name, spoil := range map[string]func(fs *faultfs.FS){
+		"is full": func(fs *faultfs.FS) {
+			for size := 4 * mib; size > 0; size /= 2 {
+				for err := error(nil); err == nil; {
+					var f *os.File
+					if f, err = os.CreateTemp(fs.Dir(), "others"); err == nil {
+						_, err = f.Write(make([]byte, size))
+						err = errors.Join(err, f.Close())
+					}
+				}
+			}
+		},
+		"read-only": func(fs *faultfs.FS) { fs.Fail(faultfs.ReadOnly) },
+	} {
+		fs := faultfs.Mount(t, t.TempDir(), faultfs.Config{Ordered: true, Capacity: 64 * mib})
+		dir := filepath.Join(fs.Dir(), "store")
+		if err := os.CopyFS(dir, os.DirFS(made.cfg.Dir)); err != nil {
+			t.Fatal(err)
+		}
+		spoil(fs)
+		cfg := Config{Dir: dir}
+		if _, err := Open(cfg, slog.New(slog.DiscardHandler)); err == nil || !strings.Contains(err.Error(), name) {
+			t.Errorf("%s: a store without a spare one: %v", name, err)
+		}
+		cfg.Spare = t.TempDir()
+		s := open(t, cfg)
+		if _, _, ok := s.Lookup("a"); ok {
+			t.Errorf("%s: the spare store is not empty", name)
+		}
+		put(t, s, "b", data)
+		wantObject(t, s, "b", data)
+		volumes := s.Stats().Volumes
+		if len(volumes) != 2 || volumes[0].Dir != cfg.Spare || volumes[1].Dir != dir || !volumes[1].Gone || !strings.Contains(volumes[1].Sick, name) {
+			t.Errorf("%s: the figures say %+v", name, volumes)
+		}
+		if err := s.Close(); err != nil {
+			t.Error(err)
+		}
+		fs.Fail(faultfs.Healthy)
+		cured := t.TempDir()
+		if err := os.CopyFS(cured, os.DirFS(dir)); err != nil {
+			t.Fatal(err)
+		}
+		wantObject(t, open(t, Config{Dir: cured}), "a", data)
 	}
 }
 

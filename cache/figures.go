@@ -209,6 +209,7 @@ func (s *Store) Stats() Stats {
 	for i, v := range s.volumes {
 		st.Volumes[i].Bytes, st.Volumes[i].Small = v.bytes, v.small
 	}
+	st.Volumes = append(st.Volumes, s.absent...)
 	for _, svc := range s.services {
 		st.Services = append(st.Services, ServiceStats{Name: svc.name, Bytes: svc.bytes, Quota: svc.quota})
 	}

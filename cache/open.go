@@ -19,15 +19,48 @@ import (
 
 // Open opens the store, or makes it. Only one process may have it open. A store
 // of an older format is migrated; one of a newer format is refused. Volumes
-// beside the first may be missing: what was on them is forgotten.
+// beside the first may be missing: what was on them is forgotten. The error wraps
+// ErrFull or ErrReadOnly of the index or of the disk if that is to blame and there
+// is no Config.Spare.
 func Open(cfg Config, log *slog.Logger) (*Store, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
 	s := newStore(cfg.filled(), log)
-	if err := s.open(); err != nil {
-		return nil, errors.Join(err, s.shut())
+	err := s.open()
+	if err == nil {
+		return s, nil
 	}
+	err = errors.Join(err, s.shut())
+	if cfg.Spare != "" && takesNothing(err) {
+		return openSpare(cfg, err, log)
+	}
+	return nil, err
+}
+
+// takesNothing tells an error of a disk that can be read but not written.
+func takesNothing(err error) bool {
+	for _, one := range []error{index.ErrFull, index.ErrReadOnly, disk.ErrFull, disk.ErrReadOnly} {
+		if errors.Is(disk.Classify(err), one) {
+			return true
+		}
+	}
+	return false
+}
+
+// openSpare opens the store that stands in, and has its figures say for what.
+func openSpare(cfg Config, why error, log *slog.Logger) (*Store, error) {
+	log.Error("the store cannot be opened: an empty one stands in until the next start", "err", why, "file", cfg.Spare)
+	var absent []VolumeStats
+	for _, dir := range append([]string{cfg.Dir}, cfg.Volumes...) {
+		absent = append(absent, VolumeStats{Dir: dir, Sick: why.Error(), Gone: true})
+	}
+	cfg.Dir, cfg.Volumes, cfg.Spare, cfg.Small = cfg.Spare, nil, "", true
+	s, err := Open(cfg, log)
+	if err != nil {
+		return nil, errors.Join(why, err)
+	}
+	s.absent = absent
 	return s, nil
 }
 

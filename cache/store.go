@@ -52,6 +52,7 @@ type Store struct {
 	kicked chan struct{} // capacity 1: housekeeping is wanted before its time
 	name   string        // of the index
 	apart  func(dir string) bool
+	absent []VolumeStats // what this store stands in for
 
 	// editing makes changes of names and records one at a time. It is taken
 	// before mu and Fill.mu, never after, and not held over work on bodies.

@@ -121,7 +121,7 @@ func (c *runCommand) Run(ctx context.Context) error {
 		return err
 	}
 	defer mirrors.Close()
-	store, err := cache.Open(cfg.Store.Cache(), log)
+	store, err := cache.Open(storeConfig(cfg.Store, os.Getenv("CISTERN_APPLIANCE")), log)
 	if err != nil {
 		return advise(cfg.Store.Dir, err)
 	}

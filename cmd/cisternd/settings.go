@@ -8,11 +8,13 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"os"
 	"path/filepath"
 	"time"
 
 	"github.com/cistern-edge/cistern/admin"
 	"github.com/cistern-edge/cistern/admin/config"
+	"github.com/cistern-edge/cistern/cache"
 	"github.com/cistern-edge/cistern/cache/disk"
 	"github.com/cistern-edge/cistern/cache/index"
 	"github.com/cistern-edge/cistern/cache/origin"
@@ -32,6 +34,16 @@ func proxyConfig(cfg config.Proxy, dir string, uplink *origin.Uplink, desk http.
 	}
 	for _, p := range cfg.Clients {
 		out.Clients = append(out.Clients, p.String())
+	}
+	return out
+}
+
+// storeConfig has an appliance come up whatever its disk is like: nobody there has
+// a shell to make room.
+func storeConfig(cfg config.Store, appliance string) cache.Config {
+	out := cfg.Cache()
+	if appliance != "" {
+		out.Spare = filepath.Join(os.TempDir(), "cistern-spare")
 	}
 	return out
 }
