@@ -96,6 +96,9 @@ func (b *Box) URL() string {
 
 // Command runs `cistern` with args against the box and returns what it prints.
 func (b *Box) Command(ctx context.Context, args ...string) ([]byte, error) {
+	if _, err := b.token(ctx); err != nil {
+		return nil, fmt.Errorf("command the box: %w", err)
+	}
 	args = append([]string{"--data", b.Data}, args...)
 	return b.Host.Run(ctx, filepath.Join(b.Bin, "cistern"), args...)
 }
@@ -104,7 +107,7 @@ func (b *Box) Command(ctx context.Context, args ...string) ([]byte, error) {
 func (b *Box) token(ctx context.Context) ([]byte, error) {
 	for tries := 0; ; tries++ {
 		token, err := os.ReadFile(filepath.Join(b.Data, "admin.token"))
-		if err == nil && len(token) > 0 || tries == 100 {
+		if err == nil && len(token) > 0 || tries == 1200 { // a minute
 			return token, err
 		}
 		select {
