@@ -55,13 +55,21 @@ type Part struct {
 // Part says how the box stands to a torrent with that infohash, a v2 one cut to 20
 // bytes; false if it takes no part, or has given up.
 func (s *Swarm) Part(infohash [20]byte) (Part, bool) {
+	sh := s.having(infohash)
+	if sh == nil {
+		return Part{}, false
+	}
+	return Part{Complete: sh.stateNow() == StateComplete, Private: sh.private(), Known: len(s.Known())}, true
+}
+
+// having gives the torrent with an infohash in which the box takes part, or nil.
+func (s *Swarm) having(infohash [20]byte) *share {
 	for _, sh := range s.list() {
-		state := sh.stateNow()
-		if state != StateFailed && slices.Contains(sh.shortInfohashes(), infohash) {
-			return Part{Complete: state == StateComplete, Private: sh.private(), Known: len(s.Known())}, true
+		if sh.stateNow() != StateFailed && slices.Contains(sh.shortInfohashes(), infohash) {
+			return sh
 		}
 	}
-	return Part{}, false
+	return nil
 }
 
 // Infohashes lists those of all torrents that are not private and in which the

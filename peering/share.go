@@ -34,6 +34,7 @@ type share struct {
 	whole     chan struct{} // closed when the torrent has become complete
 	plan      plan
 	near      nearby
+	guests    guests
 	faults    *faults // of who is to blame here
 
 	got   int64     // of the pieces' bytes when tend last looked

@@ -140,6 +140,9 @@ func (s *Swarm) Run(ctx context.Context) error {
 			}
 		}
 		s.divide()
+		for _, sh := range s.list() {
+			sh.invite(s.cfg.now())
+		}
 	}
 }
 

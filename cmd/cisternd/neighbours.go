@@ -111,6 +111,11 @@ func (n *neighbours) Join(infohash [20]byte, announce string, peers []netip.Addr
 	}
 }
 
+// Greet implements tracker.Swarm.
+func (n *neighbours) Greet(infohash [20]byte, client netip.AddrPort, wants bool) {
+	n.swarm.Greet(infohash, client, wants)
+}
+
 // stats are what the panel shows of each.
 func (n *neighbours) stats() (tracker.Stats, steer.Stats) {
 	if n.swarm == nil {

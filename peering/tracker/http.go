@@ -194,7 +194,7 @@ func isRetracker(host string) bool {
 
 // answer notes an announce and gives the body of its answer.
 func (s *Server) answer(a *announce, client netip.Addr, t Torrent) []byte {
-	s.crowd.answered(client, a, t.Peers, time.Now())
+	s.admit(a, client, t, time.Now())
 	return s.render(a, t, client)
 }
 

@@ -35,6 +35,9 @@ type Swarm interface {
 	// announceURL is where a client has announced it, "" if nobody knows, and peers
 	// are those that a node of the DHT has named. It returns at once.
 	Join(infohash [20]byte, announceURL string, peers []netip.AddrPort)
+	// Greet tells the box where a client listens that was answered with the box, and
+	// whether it wants data still. It returns at once.
+	Greet(infohash [20]byte, client netip.AddrPort, wants bool)
 }
 
 // Torrent is the box's part in a torrent.
@@ -164,6 +167,14 @@ func (s *Server) due(infohash [20]byte, every time.Duration) bool {
 	}
 	s.asked[infohash] = now
 	return true
+}
+
+// admit notes an announce that is answered with the box.
+func (s *Server) admit(a *announce, client netip.Addr, t Torrent, now time.Time) {
+	s.crowd.answered(client, a, t.Peers, now)
+	if a.port != 0 {
+		s.swarm.Greet(a.infohash, netip.AddrPortFrom(client, a.port), a.left != 0 && a.event != stopped)
+	}
 }
 
 // welcome says whether hosts with that address are answered at all.

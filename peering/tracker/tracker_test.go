@@ -23,6 +23,7 @@ import (
 type fakeSwarm struct {
 	torrents map[[20]byte]Torrent
 	joined   []string
+	greeted  []string
 }
 
 func (f *fakeSwarm) Torrent(h [20]byte) (Torrent, bool) { t, ok := f.torrents[h]; return t, ok }
@@ -38,6 +39,10 @@ func (f *fakeSwarm) Infohashes() (list [][20]byte) {
 
 func (f *fakeSwarm) Join(h [20]byte, via string, peers []netip.AddrPort) {
 	f.joined = append(f.joined, fmt.Sprintf("%x %s%v", h[:1], via, peers))
+}
+
+func (f *fakeSwarm) Greet(h [20]byte, client netip.AddrPort, wants bool) {
+	f.greeted = append(f.greeted, fmt.Sprintf("%x %v %t", h[:1], client, wants))
 }
 
 func hash(b byte) [20]byte { return [20]byte(bytes.Repeat([]byte{b}, 20)) }
@@ -138,6 +143,26 @@ func TestOnTheWayToAnotherTracker(t *testing.T) {
 	with.Header.Set("Cookie", "uid=1")
 	if _, ok := s.AnswerHTTP(client4.Addr(), with); ok {
 		t.Error("answered for one who is known by a cookie")
+	}
+}
+
+// TestClientsAreGreeted: whoever is answered with the box is told to it, with the
+// port that it listens on and whether it wants data.
+func TestClientsAreGreeted(t *testing.T) {
+	s, swarm := newServer(t, nil)
+	for _, q := range []string{
+		query(held, ""), query(held, "&left=0"), query(held, "&event=stopped"), query(held, "&port=0"), query(private, ""), query(strange, ""),
+	} {
+		_, _ = s.AnswerHTTP(client4.Addr(), httptest.NewRequest(http.MethodGet, "/announce?"+q, nil))
+		r := httptest.NewRequest(http.MethodGet, "/announce?"+q, nil)
+		r.RemoteAddr = client4.String()
+		s.ServeHTTP(httptest.NewRecorder(), r)
+	}
+	_, _ = s.AnswerUDP(client6, netip.MustParseAddrPort("[2001:db8::1]:6969"), datagram(1, held, ""))
+	wants, not := "68 10.0.0.9:51413 true", "68 10.0.0.9:51413 false"
+	want := []string{wants, wants, not, not, not, not, "68 [fd00::9]:51413 false"}
+	if !slices.Equal(swarm.greeted, want) {
+		t.Errorf("%q", swarm.greeted)
 	}
 }
 

@@ -172,7 +172,7 @@ func (s *Server) reply(client netip.AddrPort, b []byte, now time.Time) []byte {
 			a.event = stopped // nobody to name
 			return s.packet(p, a, t, client.Addr())
 		}
-		s.crowd.answered(client.Addr(), a, t.Peers, now)
+		s.admit(a, client.Addr(), t, now)
 		return s.packet(p, a, t, client.Addr())
 	case actionScrape:
 		return s.scrapePacket(p)
@@ -197,7 +197,7 @@ func (s *Server) AnswerUDP(client, tracker netip.AddrPort, b []byte) (answer []b
 		s.crowd.passed()
 		return nil, false
 	}
-	s.crowd.answered(ip, a, t.Peers, time.Now())
+	s.admit(a, ip, t, time.Now())
 	return s.packet(p, a, t, ip), true
 }
 
