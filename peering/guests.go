@@ -1,8 +1,10 @@
 package peering
 
 import (
+	"net"
 	"net/netip"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -10,9 +12,9 @@ import (
 )
 
 // guests are clients of the LAN that have announced a torrent and want data of it.
-// The box connects to them: at once, so that who would come by uTP, which costs
-// both sides several times as much, has TCP; and again when the connection is lost,
-// for some clients do not come back themselves for hours. Safe for concurrent use.
+// The box connects to them: at once, by TCP, for over uTP a LAN full of clients took
+// three times as long and lost connections; and again when a connection is lost, for
+// some clients do not come back themselves for hours. Safe for concurrent use.
 type guests struct {
 	mu   sync.Mutex // guards what follows
 	seen map[netip.AddrPort]*guest
@@ -57,6 +59,18 @@ func (g *guests) heard(now time.Time, client netip.AddrPort, wants bool) bool {
 	return true
 }
 
+// wants says whether somebody on a host wants data.
+func (g *guests) wants(host netip.Addr) bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for client := range g.seen {
+		if client.Addr() == host {
+			return true
+		}
+	}
+	return false
+}
+
 // missed lists who is to be dialled now: guests on hosts that the torrent has no
 // connection with, which connected lists.
 func (g *guests) missed(now time.Time, connected func() map[netip.Addr]bool) (list []netip.AddrPort) {
@@ -86,6 +100,89 @@ func (g *guests) missed(now time.Time, connected func() map[netip.Addr]bool) (li
 	})
 }
 
+// firsts are hosts of the LAN that the box is about to reach by TCP: they are not let
+// in by uTP meanwhile. Safe for concurrent use.
+type firsts struct {
+	mu sync.Mutex // guards what follows
+	at map[netip.Addr]time.Time
+}
+
+// tcpFirst is shorter than the 3 s after which clients ask once more (libutp and
+// libtorrent both), so whoever cannot be reached by TCP loses no more than these.
+const tcpFirst = 2500 * time.Millisecond
+
+func (f *firsts) begin(now time.Time, host netip.Addr) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.at == nil || len(f.at) >= maxGuests {
+		f.at = map[netip.Addr]time.Time{}
+	}
+	f.at[host] = now
+}
+
+func (f *firsts) end(host netip.Addr) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	delete(f.at, host)
+}
+
+func (f *firsts) pending(now time.Time, host netip.Addr) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	at, ok := f.at[host]
+	return ok && now.Sub(at) < tcpFirst
+}
+
+// refuses says whether a host that asks for a uTP connection gets none now.
+func (s *Swarm) refuses(from net.Addr) bool {
+	ap, err := netip.ParseAddrPort(from.String())
+	if err != nil {
+		return true
+	}
+	if s.inLAN(ap.Addr()) {
+		return s.firsts.pending(s.cfg.now(), ap.Addr().Unmap().WithZone(""))
+	}
+	return s.budget.full()
+}
+
+// lull is how long a uTP connection with a guest has brought it nothing.
+type lull struct {
+	sent  int64
+	since time.Time
+}
+
+// maxLull is when such a connection is given up, while all that the guest can want
+// is here: it may have lost a packet that neither side sends again. The next one is
+// by TCP.
+const maxLull = 20 * time.Second
+
+// closeLulled closes the uTP connections of guests that have come to a halt. Only
+// the Swarm's loop calls it.
+func (sh *share) closeLulled(now time.Time) {
+	before := sh.lulls
+	sh.lulls = map[*torrent.PeerConn]lull{}
+	if sh.stateNow() != StateComplete {
+		return
+	}
+	for _, pc := range sh.t.PeerConns() {
+		ap, err := netip.ParseAddrPort(pc.RemoteAddr.String())
+		if err != nil || !strings.Contains(pc.Network, "udp") || !sh.guests.wants(ap.Addr().Unmap().WithZone("")) {
+			continue
+		}
+		st := pc.Stats()
+		is, sent := before[pc], st.BytesWrittenData.Int64()
+		if is.since.IsZero() || sent != is.sent {
+			is = lull{sent, now}
+		}
+		if now.Sub(is.since) >= maxLull {
+			sh.swarm.log.Debug("closed a uTP connection that had come to a halt", "title", sh.title(), "client", ap.Addr().String())
+			_ = pc.Close()
+			continue
+		}
+		sh.lulls[pc] = is
+	}
+}
+
 // Greet tells the swarm that a client of the LAN has announced a torrent, and
 // whether it wants data of it. It is nothing to the swarm if the box takes no part
 // in the torrent, or the address is none to dial. It returns at once.
@@ -96,6 +193,7 @@ func (s *Swarm) Greet(infohash [20]byte, client netip.AddrPort, wants bool) {
 		return
 	}
 	if sh.guests.heard(s.cfg.now(), client, wants) {
+		s.firsts.begin(s.cfg.now(), client.Addr())
 		s.rebalance() // soon
 	}
 }

@@ -62,7 +62,7 @@ func (s *Swarm) listen(ctx context.Context) (*network, error) {
 		socket, err := s.listenUTP(ctx, n.addr.String())
 		if err == nil {
 			n.tcp, n.utp = tcp, socket
-			socket.SetFirewallCallback(func(a net.Addr) bool { return !s.onLAN(a.String()) && s.budget.full() })
+			socket.SetFirewallCallback(s.refuses)
 			return n, nil
 		}
 		failed = fmt.Errorf("listen for BitTorrent over uTP: %w", errors.Join(err, tcp.Close()))
@@ -151,6 +151,7 @@ func (n *network) Dial(ctx context.Context, addr string) (net.Conn, error) {
 	if n.swarm.inLAN(ap.Addr()) {
 		conn, err := n.race(ctx, ap, n.swarm.direct(ap.String()))
 		if err != nil {
+			n.swarm.firsts.end(ap.Addr().Unmap().WithZone(""))
 			return nil, err
 		}
 		return n.onInside(conn), nil

@@ -35,7 +35,8 @@ type share struct {
 	plan      plan
 	near      nearby
 	guests    guests
-	faults    *faults // of who is to blame here
+	lulls     map[*torrent.PeerConn]lull // as the Swarm's loop last saw them
+	faults    *faults                    // of who is to blame here
 
 	got   int64     // of the pieces' bytes when tend last looked
 	since time.Time // when that changed

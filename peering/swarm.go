@@ -53,6 +53,7 @@ type Swarm struct {
 	faults   *faults
 	follower *follower
 	met      *acquaintances
+	firsts   firsts
 	forLAN   sync.Map     // *torrent.Torrent of those that were made here
 	http     *http.Client // for mirrors
 
@@ -137,6 +138,7 @@ func (s *Swarm) Run(ctx context.Context) error {
 			s.retry(time.Now())
 			for _, sh := range s.list() {
 				sh.tend()
+				sh.closeLulled(s.cfg.now())
 			}
 		}
 		s.divide()
