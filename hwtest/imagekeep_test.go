@@ -59,6 +59,31 @@ func TestImageReset(t *testing.T) {
 	}
 }
 
+// TestImageFull: a box whose disk somebody else has filled comes up all the same,
+// gets what it is asked for, and says that it keeps nothing.
+func TestImageFull(t *testing.T) {
+	m := newMachine(t, pc{}, newFoundry(t).base(t), 0) // nothing to grow into
+	m.ballast(t, 46*image.MiB)
+	w := newWorld(t)
+	m.powerOn(t)
+	m.awaitStart(t)
+	m.throughTheBox(t, w, "/file")
+	status, err := m.box.Status(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	said := ""
+	for _, v := range status.Volumes {
+		if v.State == client.Gone {
+			said = v.Why
+		}
+	}
+	t.Logf("figure: image, a box whose disk is full passes on what it is asked for, and says: %q: %s", said, verdict(strings.Contains(said, "disk is full")))
+	if !strings.Contains(said, "disk is full") {
+		t.Errorf("it says of its volumes %+v", status.Volumes)
+	}
+}
+
 // TestImageInstalls: a PC that was started from a USB stick copies the system to
 // its disk, says before what it erases, and then starts from the disk, whether or
 // not the stick is still in.

@@ -83,6 +83,7 @@ image.panic      ./hwtest        TestImageFallsBack/panic
 image.hang       ./hwtest        TestImageFallsBack/hang
 image.deaf       ./hwtest        TestImageFallsBack/deaf
 image.reset      ./hwtest        TestImageReset
+image.full       ./hwtest        TestImageFull
 image.install    ./hwtest        TestImageInstalls
 image.stick      ./hwtest        TestImageStick
 image.channel    ./hwtest        TestImageChannel
