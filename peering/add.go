@@ -16,8 +16,8 @@ func (s *Swarm) limits() Limits { return Limits{Files: s.cfg.MaxFiles, Bytes: s.
 // of a metalink that names one (RFC 5854), or the http(s) URL of any of these or
 // of a file whose server names them (RFC 6249). The mirrors that come with a
 // torrent bring its files beside its peers. It returns at once, for a magnet in StateMetadata and without files. A
-// torrent that is here already gets the further trackers, web seeds and peers,
-// until the next start.
+// torrent that is here already gets the further trackers, web seeds and peers
+// until the next start, and the further mirrors of single files for good.
 // An error that wraps ErrSpec, content.ErrFull or cache.ErrDenied says what was
 // wrong; nothing has changed then.
 func (s *Swarm) Add(ctx context.Context, input []byte) (Torrent, error) {
@@ -66,6 +66,9 @@ func (s *Swarm) add(spec *Spec, made bool, added time.Time, save func(*Spec, boo
 	}
 	if sh := s.find(spec); sh != nil {
 		if sh.stateNow() != StateFailed {
+			if err := s.saveMirrors(spec); err != nil {
+				return nil, err
+			}
 			sh.contact(spec)
 			return sh, nil
 		}
@@ -85,7 +88,7 @@ func (s *Swarm) add(spec *Spec, made bool, added time.Time, save func(*Spec, boo
 			return nil, errors.Join(fmt.Errorf("share %q: %w", clip(spec.Name), cache.ErrNotFound), s.unbind(files))
 		}
 	}
-	if err := save(spec, made); err != nil {
+	if err := errors.Join(save(spec, made), s.saveMirrors(spec)); err != nil {
 		return nil, errors.Join(err, s.unbind(files))
 	}
 	sh, err := s.join(spec, files, made, added)

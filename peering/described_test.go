@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"net/http"
 	"net/http/httptest"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -111,6 +113,17 @@ func TestMetalinkOfManyFiles(t *testing.T) {
 			}
 			if snap.Down != snap.Size || len(snap.Mirrors) != 3 {
 				t.Errorf("down %d of %d, mirrors %v", snap.Down, snap.Size, mirrorURLs(snap))
+			}
+			b.stop()
+			b.start()
+			if again := b.complete(snap.InfoHash); len(again.Mirrors) != 3 {
+				t.Errorf("after a restart the mirrors are %v", mirrorURLs(again))
+			}
+			if err := b.swarm.Remove(t.Context(), snap.InfoHash); err != nil {
+				t.Fatal(err)
+			}
+			if left, _ := os.ReadDir(filepath.Join(b.cfg.Dir, joinedDir)); len(left) > 0 {
+				t.Errorf("left behind: %v", left)
 			}
 		})
 	}

@@ -2,11 +2,13 @@ package peering
 
 import (
 	"bytes"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/anacrolix/torrent/metainfo"
@@ -14,13 +16,15 @@ import (
 
 // A torrent is kept between runs as one file of the directory: the .torrent
 // file <infohash>.torrent, or <infohash>.magnet while the info is not known.
-// Those in made/ the box has made. Nothing about progress is kept here: the
+// Beside it <infohash>.mirrors lists the mirrors of single files, which a .torrent file
+// has no place for. Those in made/ the box has made. Nothing about progress is kept here: the
 // store knows what it has.
 const (
 	joinedDir = "torrents"
 	madeDir   = "made"
 	hashesDir = "sha1"
 	givenExt  = ".given"
+	mirrorExt = ".mirrors"
 )
 
 func (s *Swarm) makeDirs() error {
@@ -55,6 +59,55 @@ func (s *Swarm) save(spec *Spec, made bool) error {
 	return removeFile(filepath.Join(dir, spec.Key()+".magnet"))
 }
 
+// keptMirror is a line of a list of mirrors.
+type keptMirror struct {
+	File int    `json:"file"` // its index in the torrent
+	URL  string `json:"url"`
+}
+
+func (s *Swarm) mirrorFile(key string) string {
+	return filepath.Join(s.cfg.Dir, joinedDir, key+mirrorExt)
+}
+
+// saveMirrors adds mirrors to those that are kept for a torrent.
+func (s *Swarm) saveMirrors(spec *Spec) error {
+	list := s.keptMirrors(spec.Key(), spec.layout)
+	before := len(list)
+	for _, m := range spec.mirrors {
+		if !slices.Contains(list, m) && len(list) < maxHints {
+			list = append(list, m)
+		}
+	}
+	if len(list) == before {
+		return nil
+	}
+	var kept []keptMirror
+	for _, m := range list {
+		kept = append(kept, keptMirror{m.file, m.url})
+	}
+	text, err := json.Marshal(kept)
+	if err != nil {
+		return fmt.Errorf("encode mirrors of torrent %s: %w", spec.Key(), err)
+	}
+	return writeFile(s.mirrorFile(spec.Key()), text)
+}
+
+// keptMirrors reads the mirrors that are kept for a torrent; what is faulty in the
+// list is passed over.
+func (s *Swarm) keptMirrors(key string, l *layout) (list []fileMirror) {
+	var kept []keptMirror
+	text, err := os.ReadFile(s.mirrorFile(key))
+	if err != nil || json.Unmarshal(text, &kept) != nil || l == nil {
+		return nil
+	}
+	for _, m := range kept {
+		if m.File >= 0 && m.File < len(l.files) && len(list) < maxHints && checkURL(m.URL, "http", "https") == nil {
+			list = append(list, fileMirror{m.File, m.URL})
+		}
+	}
+	return list
+}
+
 // saveLayers adds the piece layers that came from peers to a kept torrent.
 func (sh *share) saveLayers() {
 	spec := *sh.specNow()
@@ -76,7 +129,7 @@ func (sh *share) saveLayers() {
 func (s *Swarm) forget(keys []string) error {
 	var failed []error
 	for _, key := range keys {
-		for _, name := range []string{joinedDir + "/" + key + ".torrent", joinedDir + "/" + key + ".magnet", joinedDir + "/" + key + givenExt, madeDir + "/" + key + ".torrent"} {
+		for _, name := range []string{joinedDir + "/" + key + ".torrent", joinedDir + "/" + key + ".magnet", joinedDir + "/" + key + givenExt, joinedDir + "/" + key + mirrorExt, madeDir + "/" + key + ".torrent"} {
 			failed = append(failed, removeFile(filepath.Join(s.cfg.Dir, name)))
 		}
 	}
@@ -126,6 +179,7 @@ func (s *Swarm) resumeFile(path string, made bool) error {
 			return removeFile(path)
 		}
 	}
+	spec.mirrors = s.keptMirrors(spec.Key(), spec.layout)
 	_, err = s.add(spec, made, st.ModTime(), func(*Spec, bool) error { return nil })
 	return err
 }
