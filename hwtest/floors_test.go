@@ -26,7 +26,7 @@ var floors = map[string]int{
 	"cache/disk": 1, "cache/digest": 1, "multicast/norm": 1, "multicast/announce": 1, "peering/tracker": 1, "cache/content/contenttest": 1,
 	"cache/content": 0, "cache/steer": 0, "cache/journal": 0, "cache/evict": 0, "cache/index": 0, "cache/httpcache": 0, "multicast/fec": 0,
 	"cmd/cistern-init": 6, "cmd/mkimage": 6,
-	"hwtest/qualify": 1, "image/appliance": 1, "image/build": 1, "image": 0,
+	"hwtest/qualify": 1, "image/appliance": 1, "image/build": 1, "image/appliance/shell": 0, "image": 0,
 	"peering/feed": 0, "peering/metalink": 0, "hwtest/lab": 0, "hwtest/faultfs": 0, "admin/client": 0,
 }
 
@@ -45,6 +45,7 @@ var doors = map[string][]string{
 	"github.com/brutella/dnssd":           {"image/appliance"},
 	"github.com/ulikunitz/xz":             {"image/build"},
 	"aead.dev/minisign":                   {"image", "image/build", "image/appliance", "cmd/mkimage"},
+	"golang.org/x/crypto/ssh":             {"image/appliance/shell"},
 	"github.com/ti-mo/conntrack":          {"cache/steer", "hwtest/lab"},
 	"golang.org/x/net/ipv4":               {"multicast"},
 	"golang.org/x/net/ipv6":               {"multicast"},

@@ -7,7 +7,7 @@ set -euo pipefail
 
 declare -A need=(
   [gcc]=gcc [curl]=curl [aria2c]=aria2 [wget2]=wget2 [opentracker]=opentracker
-  [apt-ftparchive]=apt-utils [dpkg-deb]=dpkg [systemd-analyze]=systemd [gpg]=gnupg [chromium]=chromium
+  [apt-ftparchive]=apt-utils [dpkg-deb]=dpkg [systemd-analyze]=systemd [gpg]=gnupg [ssh]=openssh-client [chromium]=chromium
   [node]=nodejs [npm]=npm [g++]=g++ [uftp]=uftp [udp-sender]=udpcast [tshark]=tshark
   [nginx]=nginx-light [xz]=xz-utils [mke2fs]=e2fsprogs [fsck.fat]=dosfstools [mtype]=mtools [sgdisk]=gdisk
   [grub-mkimage]=grub-common [cpio]=cpio [qemu-system-x86_64]=qemu-system-x86 [qemu-system-aarch64]=qemu-system-arm
