@@ -16,8 +16,10 @@ import (
 	"io/fs"
 	"net/http"
 	"os"
+	"os/signal"
 	"path/filepath"
 	"strings"
+	"syscall"
 
 	"github.com/alecthomas/kong"
 
@@ -74,6 +76,14 @@ type session struct {
 	env  Env
 	box  *client.Client
 	json bool
+}
+
+// Main is all that a program does that is these commands: it takes the process's
+// arguments and gives its exit code.
+func Main(version string) int {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	return Run(ctx, os.Args[1:], Env{Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr, Getenv: os.Getenv, Version: version})
 }
 
 // exit carries kong's wish to end the process out of the parser.

@@ -1,5 +1,5 @@
 // Command cistern-init is PID 1 of the appliance. As /sbin/modprobe it loads the
-// kernel modules that the kernel asks for. What it does is in image/appliance.
+// kernel modules that the kernel asks for, as cistern-ssh it answers SSH. What it does is in image/appliance.
 package main
 
 import (
@@ -19,6 +19,13 @@ func main() {
 	if filepath.Base(os.Args[0]) == "modprobe" {
 		if err := appliance.Modprobe(os.Args[1:]); err != nil {
 			fmt.Fprintln(os.Stderr, "modprobe:", err)
+			os.Exit(1)
+		}
+		return
+	}
+	if filepath.Base(os.Args[0]) == appliance.ShellName {
+		if err := appliance.Shell(slog.New(slog.NewTextHandler(os.Stderr, nil))); err != nil {
+			fmt.Fprintln(os.Stderr, "ssh:", err)
 			os.Exit(1)
 		}
 		return

@@ -19,6 +19,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/cistern-edge/cistern/admin"
+	"github.com/cistern-edge/cistern/admin/cli"
 	"github.com/cistern-edge/cistern/admin/config"
 	"github.com/cistern-edge/cistern/cache"
 	"github.com/cistern-edge/cistern/cache/origin"
@@ -57,6 +58,9 @@ type printCommand struct {
 const gcPercent = 40
 
 func main() {
+	if filepath.Base(os.Args[0]) == "cistern" { // the image has both in one file
+		os.Exit(cli.Main(version))
+	}
 	if os.Getenv("GOGC") == "" {
 		debug.SetGCPercent(gcPercent)
 	}

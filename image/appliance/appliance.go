@@ -100,6 +100,7 @@ type State struct {
 	Last     *Outcome      `json:"last,omitempty"`      // what became of the last update
 	Took     []string      `json:"took,omitempty"`      // settings that this start took from the CONFIG partition
 
+	HostKey      string `json:"host_key,omitempty"`      // fingerprint, while SSH is answered
 	Firmware     string `json:"firmware"`                // BIOS, UEFI, or UEFI, Secure Boot
 	MemAvailable int64  `json:"mem_available,omitempty"` // bytes
 }
@@ -136,6 +137,9 @@ type Box struct {
 	device func(partition int) string
 	setEnv func(image.GrubEnv) error
 
+	// editing is held while who may come in by SSH is changed.
+	editing sync.Mutex
+
 	// updating is held by the one update that goes on.
 	updating sync.Mutex
 
@@ -150,6 +154,8 @@ type Box struct {
 	waiting  string
 	absent   string // what there is instead of the data, until that is mounted
 	readyIn  float64
+	hostKey  string // fingerprint; empty: there is none yet
+	sshOpen  bool
 	stages   string // of the start, each with its seconds since the kernel's
 	timeFrom string
 	firmware string
@@ -256,6 +262,7 @@ func (b *Box) services() []func(context.Context) {
 		b.supervise,
 		b.serve,
 		b.console,
+		b.ssh,
 		b.followChannel,
 		b.watchSticks,
 		func(ctx context.Context) { b.keepTime(ctx, settings.NTP) },
@@ -298,6 +305,9 @@ func (b *Box) State() State {
 		Release: b.release, Slot: b.boot.Slot, OnTrial: b.boot.OnTrial(), Healthy: b.healthy, Waiting: b.waiting,
 		Boots: b.boots, Started: time.Now().Add(-time.Since(b.started)), ReadyIn: b.readyIn, Address: addresses, Restarts: b.restarts,
 		Firmware: b.firmware, MemAvailable: meminfo("MemAvailable"), TimeFrom: b.timeFrom, Took: b.took,
+	}
+	if b.sshOpen {
+		s.HostKey = b.hostKey
 	}
 	if b.last != nil {
 		last := *b.last

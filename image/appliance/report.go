@@ -32,6 +32,7 @@ type Report struct {
 	Syslog   string    `json:"syslog,omitempty"`  // server for the log; empty: none
 	Channel  string    `json:"channel,omitempty"` // URL; empty: none
 	At       string    `json:"at,omitempty"`      // HH:MM in UTC at which the channel is looked at
+	SSH      SSH       `json:"ssh"`
 }
 
 // Slot is one of the two places for a system, as far as anything was noted of it
@@ -77,6 +78,7 @@ func (b *Box) Report() Report {
 	if err == nil { // a fault was told of at the start
 		r.Fixed, r.Syslog = settings.Address != "", settings.Syslog
 	}
+	r.SSH = b.SSH()
 	r.NTP = b.net.timeServers(settings.NTP)
 	return r
 }

@@ -50,6 +50,9 @@ func (s State) screen() []byte {
 	if len(s.Took) > 0 {
 		fmt.Fprintf(&t, "  Taken from the partition CONFIG: %s.\n", strings.Join(s.Took, ", "))
 	}
+	if s.HostKey != "" {
+		t.WriteString("  SSH    ssh cistern@ADDRESS, host key " + s.HostKey + "\n")
+	}
 	if s.OnTrial {
 		t.WriteString("  This is a new system on trial: it has still to show that it works.\n")
 	}

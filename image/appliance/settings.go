@@ -62,6 +62,7 @@ func (b *Box) adopt() (err error) {
 			{"cistern.toml", configFile, 0o644},
 			{"network.toml", networkFile, 0o644},
 			{"update.toml", updateFile, 0o644},
+			{"authorized_keys", loginKeysFile, 0o644},
 			{"admin.password", storeDir + "/admin.password", 0o600},
 			{"admin.token", storeDir + "/admin.token", 0o600},
 		})

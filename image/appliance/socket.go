@@ -55,6 +55,10 @@ func (b *Box) handler() http.Handler {
 		q := r.URL.Query()
 		done(w, b.Schedule(q.Get("channel"), q.Get("at")))
 	})
+	mux.HandleFunc("POST /ssh-keys", func(w http.ResponseWriter, r *http.Request) { done(w, b.AddKey(r.URL.Query().Get("key"))) })
+	mux.HandleFunc("DELETE /ssh-keys", func(w http.ResponseWriter, r *http.Request) {
+		done(w, b.RemoveKey(r.URL.Query().Get("fingerprint")))
+	})
 	mux.HandleFunc("GET /disks", func(w http.ResponseWriter, _ *http.Request) { answer(w, http.StatusOK, b.Disks()) })
 	mux.HandleFunc("POST /reset", func(w http.ResponseWriter, r *http.Request) { done(w, b.Reset(r.Context())) })
 	mux.HandleFunc("POST /install", func(w http.ResponseWriter, r *http.Request) {
@@ -134,6 +138,16 @@ func (r *Remote) Schedule(ctx context.Context, channel, at string) error {
 	return r.do(ctx, "/schedule?"+url.Values{"channel": {channel}, "at": {at}}.Encode())
 }
 
+// AddKey lets a key in by SSH; see [Box.AddKey].
+func (r *Remote) AddKey(ctx context.Context, line string) error {
+	return r.do(ctx, "/ssh-keys?key="+url.QueryEscape(line))
+}
+
+// RemoveKey lets a key in no longer; see [Box.RemoveKey].
+func (r *Remote) RemoveKey(ctx context.Context, fingerprint string) error {
+	return r.ask(ctx, http.MethodDelete, "/ssh-keys?fingerprint="+url.QueryEscape(fingerprint))
+}
+
 // Disks lists the disks of the machine.
 func (r *Remote) Disks(ctx context.Context) (disks []Disk, err error) {
 	err = r.call(ctx, http.MethodGet, "/disks", nil, &disks)
@@ -158,8 +172,12 @@ func (r *Remote) Check(ctx context.Context) (o Outcome, err error) {
 var ErrRefused = errors.New("the system refused")
 
 func (r *Remote) do(ctx context.Context, path string) error {
+	return r.ask(ctx, http.MethodPost, path)
+}
+
+func (r *Remote) ask(ctx context.Context, method, path string) error {
 	var said reply
-	if err := r.call(ctx, http.MethodPost, path, nil, &said); err != nil {
+	if err := r.call(ctx, method, path, nil, &said); err != nil {
 		return err
 	}
 	if said.Fault != "" {

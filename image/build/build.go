@@ -171,10 +171,13 @@ func (c Config) slot(packages map[string][]byte, data []byte) ([]byte, error) {
 	t.file(own(image.ModulesFile), 0o644, index)
 	t.file(own(image.ReleaseFile), 0o644, about)
 	t.file(own(image.DataImage), 0o644, empty)
-	t.file("etc/passwd", 0o644, []byte("root:x:0:0::/:/\ncistern:x:100:100::/data:/\n"))
-	t.file("etc/group", 0o644, []byte("root:x:0:\ncistern:x:100:\n"))
+	t.file("etc/passwd", 0o644, []byte("root:x:0:0::/:/\ncistern:x:100:100::/data:/\nssh:x:101:101::/tmp:/\n"))
+	t.file("etc/group", 0o644, []byte("root:x:0:\ncistern:x:100:\nssh:x:101:\n"))
 	t.file("etc/hosts", 0o644, []byte("127.0.0.1 localhost cistern\n::1 localhost\n"))
 	t.link("sbin/modprobe", "/init")
+	if c.Programs["bin/cisternd"] != "" {
+		t.link("bin/cistern", "/bin/cisternd") // one program by two names: less to load, and to keep in memory
+	}
 	t.link("etc/mtab", "/proc/mounts")
 	for _, dir := range []string{"proc", "sys", "dev", "run", "tmp", "data", "boot/esp", "boot/config"} {
 		t.dir(dir, 0o755)
