@@ -236,7 +236,7 @@ func TestDescription(t *testing.T) {
 		"status": true, "list-objects": true, "get-object": true, "list-swarms": true, "list-torrent-clients": true, "list-casts": true, "list-agents": true,
 		"get-enrolment": true, "get-snippets": true, "explain": true, "explain-object": true, "list-requests": true, "evict-matching": true, "purge": true, "list-takedowns": true, "lift": true,
 		"audit": true, "get-scrub": true, "start-scrub": true, "stop-scrub": true, "add": true, "pin": true, "unpin": true, "evict": true,
-		"cast": true, "revoke-agent": true, "get-system": true, "list-disks": true, "get-hardware": true, "qualify": true, "stop-qualify": true,
+		"cast": true, "revoke-agent": true, "get-system": true, "list-disks": true, "get-hardware": true, "qualify": true, "stop-qualify": true, "add-ssh-key": true, "remove-ssh-key": true,
 	}
 	for path, item := range spec.Paths {
 		for method, op := range item {

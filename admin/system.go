@@ -18,6 +18,13 @@ import (
 type System interface {
 	Release
 	Machine
+	Logins
+}
+
+// Logins say who may come in by SSH; an error says what is wrong with a key.
+type Logins interface {
+	AddSSHKey(ctx context.Context, line string) error
+	RemoveSSHKey(ctx context.Context, fingerprint string) error
 }
 
 // Machine is what the appliance runs on.
@@ -63,9 +70,34 @@ func (s *Server) system(a huma.API, mux *http.ServeMux) {
 		}
 		return s.parts.System.Disks(ctx)
 	}, http.StatusServiceUnavailable)
+	offer(a, http.MethodPost, "/system/ssh-keys", "add-ssh-key", "Let a key in by SSH", func(ctx context.Context, in *askSSHLine) (client.SSH, error) {
+		return s.logins(ctx, func(l Logins) error { return l.AddSSHKey(ctx, in.Body.Key) })
+	}, http.StatusServiceUnavailable)
+	offer(a, http.MethodDelete, "/system/ssh-keys", "remove-ssh-key", "Let a key in by SSH no longer", func(ctx context.Context, in *askSSHKey) (client.SSH, error) {
+		return s.logins(ctx, func(l Logins) error { return l.RemoveSSHKey(ctx, in.Fingerprint) })
+	}, http.StatusServiceUnavailable)
 	mux.HandleFunc("POST /api/v1/system/order", s.order)
 	mux.HandleFunc("POST /api/v1/system/update", s.update)
 	mux.HandleFunc("GET /api/v1/system/log", s.systemLog)
+}
+
+type (
+	askSSHLine struct{ Body client.SSHLine }
+	askSSHKey  struct {
+		Fingerprint string `query:"fingerprint" required:"true" maxLength:"100" doc:"SHA256:…, as get-system gives it"`
+	}
+)
+
+// logins changes who may come in by SSH, and gives who may then.
+func (s *Server) logins(ctx context.Context, change func(Logins) error) (client.SSH, error) {
+	if s.parts.System == nil {
+		return client.SSH{}, errNoSystem()
+	}
+	if err := change(s.parts.System); err != nil {
+		return client.SSH{}, huma.Error422UnprocessableEntity(err.Error())
+	}
+	sys, err := s.parts.System.State(ctx)
+	return sys.SSH, err
 }
 
 // update passes an update file on as it comes.

@@ -2,6 +2,7 @@ package admin
 
 import (
 	"context"
+	"errors"
 	"io"
 	"net/http/httptest"
 	"strings"
@@ -25,6 +26,7 @@ func (appliance) State(context.Context) (client.System, error) {
 			{Name: "br0", Kind: "bridge", Up: true, Addresses: []string{"192.0.2.10/24"}}, {Name: "br0.20", Kind: "VLAN 20", Addresses: []string{}},
 		}},
 		Channel: "https://example.org/latest.json", At: "03:30",
+		SSH: client.SSH{On: true, HostKey: "SHA256:box", Keys: []client.SSHKey{{Fingerprint: "SHA256:a+b/c", Kind: "ssh-ed25519", Comment: "ann<b>"}}},
 	}, nil
 }
 
@@ -54,6 +56,20 @@ func (appliance) Disks(context.Context) ([]client.Disk, error) {
 	}, nil
 }
 
+func (appliance) AddSSHKey(_ context.Context, line string) error {
+	if line != "ssh-ed25519 AAAA ann" {
+		return errors.New("this is no public key that the box takes")
+	}
+	return nil
+}
+
+func (appliance) RemoveSSHKey(_ context.Context, fingerprint string) error {
+	if fingerprint != "SHA256:a+b/c" {
+		return errors.New("no key has this fingerprint")
+	}
+	return nil
+}
+
 func (appliance) Order(_ context.Context, o client.SystemOrder) (client.Update, error) {
 	switch {
 	case o.Disk == "sdb":
@@ -72,6 +88,7 @@ func TestSystem(t *testing.T) {
 	query(t, s, "GET", "/api/v1/system", "", 503)
 	query(t, s, "POST", "/api/v1/system/update", "x", 503)
 	query(t, s, "GET", "/api/v1/system/log", "", 503)
+	query(t, s, "POST", "/api/v1/system/ssh-keys", `{"key":"x"}`, 503)
 
 	parts.System = appliance{}
 	s = newServer(t, Config{}, parts)
@@ -115,6 +132,18 @@ func TestSystem(t *testing.T) {
 	}
 	if disks, err := box.Disks(t.Context()); err != nil || len(disks) != 3 || disks[0].Holds[0] != "sda1: root" {
 		t.Errorf("%+v, %v", disks, err)
+	}
+	if got, err := box.AddSSHKey(t.Context(), "ssh-ed25519 AAAA ann"); err != nil || !got.On || got.Keys[0].Comment != "ann<b>" {
+		t.Errorf("%+v, %v", got, err)
+	}
+	if _, err := box.AddSSHKey(t.Context(), "nonsense"); err == nil || !strings.Contains(err.Error(), "no public key") {
+		t.Errorf("a key that is none: %v", err)
+	}
+	if _, err := box.RemoveSSHKey(t.Context(), "SHA256:a+b/c"); err != nil {
+		t.Error(err)
+	}
+	if _, err := box.RemoveSSHKey(t.Context(), "SHA256:x"); err == nil || !strings.Contains(err.Error(), "fingerprint") {
+		t.Errorf("a key that is not there: %v", err)
 	}
 	if text, err := box.SystemLog(t.Context(), client.LogQuery{Level: "error", Unit: "cisternd", Lines: 1}); err != nil || text != "goroutine 1 [running]: unit=cisternd\n" {
 		t.Errorf("%q, %v", text, err)

@@ -54,8 +54,10 @@ func done(order string) (text string, restarts bool) {
 		return "The box erases what it has stored and been told, and restarts as on its first day. Its setup code then stands on its screen and in its log.", true
 	case client.Install:
 		return "The system is on the disk. Take the stick out, then restart the box.", false
-	case client.Schedule:
+	case client.Schedule, "ssh-add":
 		return "Kept.", false
+	case "ssh-remove":
+		return "The key lets nobody in any more. Who is in stays until they leave.", false
 	}
 	return "", false
 }
@@ -66,7 +68,7 @@ func (s *Server) systemPage(w http.ResponseWriter, r *http.Request) {
 
 // showSystem writes the page; problem is what was wrong with what was asked.
 func (s *Server) showSystem(w http.ResponseWriter, r *http.Request, status int, problem string) {
-	v := systemView{Version: s.cfg.Version, Started: s.started, Problem: problem, Appliance: s.parts.System != nil, Levels: levels[:], Units: []string{systemUnit, "cisternd"}}
+	v := systemView{Version: s.cfg.Version, Started: s.started, Problem: problem, Appliance: s.parts.System != nil, Levels: levels[:], Units: []string{systemUnit, "cisternd", "ssh"}}
 	if problem == "" {
 		v.Done, v.Restarts = done(r.URL.Query().Get("done"))
 	}
@@ -146,6 +148,10 @@ func (s *Server) ordered(ctx context.Context, r *http.Request) (client.Update, e
 	o := client.SystemOrder{Do: r.PostFormValue("do")}
 	switch o.Do {
 	case client.Restart, client.PowerOff, client.CheckChannel:
+	case "ssh-add":
+		return refusedIf(s.parts.System.AddSSHKey(ctx, r.PostFormValue("key")))
+	case "ssh-remove":
+		return refusedIf(s.parts.System.RemoveSSHKey(ctx, r.PostFormValue("fingerprint")))
 	case client.Schedule:
 		o.Channel, o.At = strings.TrimSpace(r.PostFormValue("channel")), r.PostFormValue("at")
 	case client.Reset:
@@ -161,6 +167,14 @@ func (s *Server) ordered(ctx context.Context, r *http.Request) (client.Update, e
 		return client.Update{}, errForm("The page has no such button.")
 	}
 	return s.parts.System.Order(ctx, o)
+}
+
+// refusedIf makes a refusal of what is wrong with a key.
+func refusedIf(err error) (client.Update, error) {
+	if err != nil {
+		return client.Update{State: "refused", Reason: err.Error()}, nil
+	}
+	return client.Update{State: "done"}, nil
 }
 
 // uploaded takes the update file out of a form as it comes.

@@ -61,6 +61,7 @@ func TestSystemPage(t *testing.T) {
 		"": {
 			"It works.", "1.0 in slot a", "the network never came up", "&lt;b&gt;data", "depot-3.local", "192.0.2.10/24", "VLAN 20", "fixed, by", "192.0.2.53", "logs.test",
 			"ntp.test", "600 MB of 1.00 GB", "03:30", "sda1: root", "Type <b>sda</b>", "too small", "started from it", "opened panel", "a &lt;script&gt;", "&amp;download",
+			"SHA256:box", "ann&lt;b&gt;", `value="SHA256:a&#43;b/c"`,
 		},
 		"?level=error&unit=cisternd": {`<option selected>error`, "goroutine 1", "level=error&amp;unit=cisternd"},
 		"?level=loud":                {"no level", "It works."},
@@ -111,6 +112,10 @@ func TestSystemForms(t *testing.T) {
 		{"do=install&disk=&typed=", 422, "Nothing was erased"},
 		{"do=install&disk=sda&typed=sda", 303, "done=install"},
 		{"do=install&disk=sdb&typed=sdb", 422, "there is no such disk"},
+		{"do=ssh-add&key=ssh-ed25519+AAAA+ann", 303, "done=ssh-add"},
+		{"do=ssh-add&key=x", 422, "no public key"},
+		{"do=ssh-remove&fingerprint=SHA256:a%2Bb/c", 303, "done=ssh-remove"},
+		{"do=ssh-remove&fingerprint=x", 422, "no key has this fingerprint"},
 		{"do=dance", 422, "no such button"},
 		{"", 422, "no such button"},
 	} {

@@ -17,6 +17,7 @@ type systemCmd struct {
 	Restart  restartCmd      `cmd:"" help:"Restart the machine."`
 	PowerOff powerOffCmd     `cmd:"" help:"Turn the machine off. It comes back when somebody presses its button."`
 	Check    checkCmd        `cmd:"" help:"Look at the update channel, and update if it has something newer."`
+	SSHKey   sshKeyCmd       `cmd:"" name:"ssh-key" help:"Say who may come in by SSH; without any key it is off."`
 	Schedule scheduleCmd     `cmd:"" help:"Say which channel updates come from and when it is looked at; without flags: show it."`
 }
 
@@ -76,7 +77,7 @@ func schedule(channel, at string) string {
 
 type logCmd struct {
 	Level string `help:"These and worse: debug, info, warn or error." enum:",debug,info,warn,error" default:"" placeholder:"LEVEL"`
-	Unit  string `help:"Only what this program wrote: system or cisternd." placeholder:"NAME"`
+	Unit  string `help:"Only what this program wrote: system, cisternd or ssh." placeholder:"NAME"`
 	Lines int    `help:"Only the last so many; 0: all that are kept." default:"200" short:"n"`
 }
 

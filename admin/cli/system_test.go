@@ -7,6 +7,8 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -66,6 +68,19 @@ func newStandIn(t *testing.T) *standIn {
 		}
 		a.file = string(body)
 		answer(w, client.Update{Version: "1.3", Slot: "a", State: "trial"})
+	})
+	logins := client.SSH{On: true, HostKey: "SHA256:box", Keys: []client.SSHKey{{Fingerprint: "SHA256:a+b/c", Kind: "ssh-ed25519", Comment: "ann"}}}
+	mux.HandleFunc("POST /api/v1/system/ssh-keys", func(w http.ResponseWriter, r *http.Request) {
+		var l client.SSHLine
+		if err := json.NewDecoder(r.Body).Decode(&l); err != nil {
+			t.Error(err)
+		}
+		a.file = l.Key
+		answer(w, logins)
+	})
+	mux.HandleFunc("DELETE /api/v1/system/ssh-keys", func(w http.ResponseWriter, r *http.Request) {
+		a.file = r.URL.Query().Get("fingerprint")
+		answer(w, client.SSH{})
 	})
 	a.Server = httptest.NewServer(mux)
 	t.Cleanup(a.Close)
@@ -155,5 +170,35 @@ func TestUpdateFromStandardInput(t *testing.T) {
 	a := newStandIn(t)
 	if code, out, errs := a.do("signed", "update", "-"); code != Done || a.file != "signed" || !strings.Contains(out, "1.3 is in slot a") {
 		t.Errorf("%d %q %q, sent %q", code, out, errs, a.file)
+	}
+}
+
+func TestSSHKeys(t *testing.T) {
+	a := newStandIn(t)
+	const line = "ssh-ed25519 AAAA ann"
+	file := filepath.Join(t.TempDir(), "id.pub")
+	if err := os.WriteFile(file, []byte(line+"\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		stdin string
+		args  []string
+		sent  string
+		said  string
+	}{
+		{"", []string{"add", file}, line, "the box's own key: SHA256:box"},
+		{"", []string{"add", line}, line, "SHA256:a+b/c"},
+		{"", []string{"add", "ssh-ed25519", "AAAA", "ann"}, line, "Kept."},
+		{line + "\n", []string{"add", "-"}, line, "Kept."},
+		{"", []string{"add", file + "x"}, "", "no such file"},
+		{"", []string{"remove", "SHA256:a+b/c"}, "SHA256:a+b/c", "SSH is off"},
+		{"", []string{"list"}, "", "SSH is off"},
+		{"", nil, "", "SSH is off"},
+	} {
+		a.file = ""
+		_, out, errs := a.do(c.stdin, append([]string{"system", "ssh-key"}, c.args...)...)
+		if a.file != c.sent || !strings.Contains(out+errs, c.said) {
+			t.Errorf("%v: sent %q, said %q %q", c.args, a.file, out, errs)
+		}
 	}
 }

@@ -39,6 +39,26 @@ type System struct {
 	Syslog       string    `json:"syslog,omitempty"`  // server that gets the log; empty: none
 	Channel      string    `json:"channel,omitempty"` // URL that updates come from; empty: by hand alone
 	At           string    `json:"at,omitempty"`      // HH:MM in UTC at which it is looked at; empty: when asked
+	SSH          SSH       `json:"ssh"`
+}
+
+// SSH is who may come in by SSH, as user cistern.
+type SSH struct {
+	On      bool     `json:"on"`                 // somebody may
+	HostKey string   `json:"host_key,omitempty"` // fingerprint of the box's key
+	Keys    []SSHKey `json:"keys"`
+}
+
+// SSHKey is a public key that lets in.
+type SSHKey struct {
+	Fingerprint string `json:"fingerprint"`
+	Kind        string `json:"kind"`
+	Comment     string `json:"comment,omitempty"`
+}
+
+// SSHLine is what lets a key in.
+type SSHLine struct {
+	Key string `json:"key" maxLength:"16384" doc:"A line of authorized_keys, without options: ed25519, ecdsa, or rsa of 2048 bits and more"`
 }
 
 // Slot is one of the two places for a system.
@@ -164,6 +184,16 @@ func (c *Client) SystemLog(ctx context.Context, q LogQuery) (text string, err er
 		return "", err
 	}
 	return string(resp), nil
+}
+
+// AddSSHKey lets a key in by SSH and gives who may come in then.
+func (c *Client) AddSSHKey(ctx context.Context, line string) (SSH, error) {
+	return call[SSH](ctx, c, http.MethodPost, "/system/ssh-keys", SSHLine{Key: line})
+}
+
+// RemoveSSHKey lets the key of a fingerprint in no longer.
+func (c *Client) RemoveSSHKey(ctx context.Context, fingerprint string) (SSH, error) {
+	return call[SSH](ctx, c, http.MethodDelete, "/system/ssh-keys?fingerprint="+url.QueryEscape(fingerprint), nil)
 }
 
 // command sends what may take long: ctx alone bounds it.

@@ -34,6 +34,10 @@ func (s system) State(ctx context.Context) (client.System, error) {
 	for _, sl := range st.Slots {
 		out.Slots = append(out.Slots, client.Slot{Slot: string(sl.Slot), Version: sl.Version, State: sl.State, Starts: sl.Starts, Reason: sl.Reason})
 	}
+	out.SSH = client.SSH{On: st.SSH.On, HostKey: st.SSH.HostKey, Keys: []client.SSHKey{}}
+	for _, k := range st.SSH.Keys {
+		out.SSH.Keys = append(out.SSH.Keys, client.SSHKey(k))
+	}
 	for _, l := range st.Links {
 		out.Network.Links = append(out.Network.Links, client.Link(l))
 	}
@@ -62,6 +66,12 @@ func (s system) Disks(ctx context.Context) ([]client.Disk, error) {
 		list[i] = client.Disk(d)
 	}
 	return list, err
+}
+
+func (s system) AddSSHKey(ctx context.Context, line string) error { return s.remote.AddKey(ctx, line) }
+
+func (s system) RemoveSSHKey(ctx context.Context, fingerprint string) error {
+	return s.remote.RemoveKey(ctx, fingerprint)
 }
 
 func (s system) Order(ctx context.Context, o client.SystemOrder) (client.Update, error) {
