@@ -58,12 +58,13 @@ const (
 	auditFile  = "audit.jsonl"
 )
 
-// openDenials reads the lists of all volumes. One that cannot be read stops the
-// start: what was taken down must not come back because of a bad sector.
-func openDenials(dirs []string) (*denials, error) {
+// openDenials reads the lists of all volumes, and of absent ones, which only are
+// read. One that cannot be read stops the start: what was taken down must not come
+// back because of a bad sector.
+func openDenials(dirs, absent []string) (*denials, error) {
 	d := &denials{dirs: dirs, list: map[string]listed{}, gone: map[uint64]Denial{}}
 	var read []map[string]listed
-	for _, dir := range dirs {
+	for _, dir := range slices.Concat(dirs, absent) {
 		path := filepath.Join(dir, deniedFile)
 		list, err := readDenials(path)
 		if err != nil {
@@ -72,7 +73,7 @@ func openDenials(dirs []string) (*denials, error) {
 		read = append(read, list)
 		d.merge(list)
 	}
-	for _, list := range read {
+	for _, list := range read[:len(dirs)] {
 		if len(d.list) > 0 && !reflect.DeepEqual(list, d.list) {
 			_ = d.save() // what cannot be written now has what it had
 			break

@@ -263,12 +263,12 @@ func FuzzDenied(f *testing.F) {
 		if err := os.WriteFile(filepath.Join(dir, deniedFile), text, 0o600); err != nil {
 			t.Fatal(err)
 		}
-		d, err := openDenials([]string{dir})
+		d, err := openDenials([]string{dir}, nil)
 		if err != nil {
 			return
 		}
 		_ = d.check("http://a.example/x", content.ID{}) // must not panic
-		if again, err := openDenials([]string{dir}); err != nil || len(again.list) != len(d.list) {
+		if again, err := openDenials([]string{dir}, nil); err != nil || len(again.list) != len(d.list) {
 			t.Errorf("read %v, then %v", d.list, err)
 		}
 	})

@@ -76,6 +76,9 @@ func TestSpare(t *testing.T) {
 	made := open(t, Config{})
 	data := noise(801, 2*mib)
 	put(t, made, "a", data)
+	if _, err := made.Purge("http://bad.example/x", "court order 7", "admin"); err != nil {
+		t.Fatal(err)
+	}
 	if err := errors.Join(made.Close(), os.Remove(filepath.Join(made.cfg.Dir, "index", "reserve"))); err != nil {
 		t.Fatal(err)
 	}
@@ -110,6 +113,9 @@ func TestSpare(t *testing.T) {
 		}
 		put(t, s, "b", data)
 		wantObject(t, s, "b", data)
+		if err := s.Denied("http://bad.example/x"); !errors.Is(err, ErrDenied) {
+			t.Errorf("%s: what was taken down is not in the spare store: %v", name, err)
+		}
 		volumes := s.Stats().Volumes
 		if len(volumes) != 2 || volumes[0].Dir != cfg.Spare || volumes[1].Dir != dir || !volumes[1].Gone || !strings.Contains(volumes[1].Sick, name) {
 			t.Errorf("%s: the figures say %+v", name, volumes)

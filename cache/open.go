@@ -48,7 +48,8 @@ func takesNothing(err error) bool {
 	return false
 }
 
-// openSpare opens the store that stands in, and has its figures say for what.
+// openSpare opens the store that stands in, and has its figures say for what. What
+// was taken down stays so.
 func openSpare(cfg Config, why error, log *slog.Logger) (*Store, error) {
 	log.Error("the store cannot be opened: an empty one stands in until the next start", "err", why, "file", cfg.Spare)
 	var absent []VolumeStats
@@ -56,11 +57,11 @@ func openSpare(cfg Config, why error, log *slog.Logger) (*Store, error) {
 		absent = append(absent, VolumeStats{Dir: dir, Sick: why.Error(), Gone: true})
 	}
 	cfg.Dir, cfg.Volumes, cfg.Spare, cfg.Small = cfg.Spare, nil, "", true
-	s, err := Open(cfg, log)
-	if err != nil {
-		return nil, errors.Join(why, err)
-	}
+	s := newStore(cfg.filled(), log)
 	s.absent = absent
+	if err := s.open(); err != nil {
+		return nil, errors.Join(why, err, s.shut())
+	}
 	return s, nil
 }
 
@@ -99,7 +100,11 @@ func (s *Store) open() error {
 			dirs = append(dirs, v.dir)
 		}
 	}
-	if s.denied, err = openDenials(dirs); err != nil {
+	var absent []string
+	for _, v := range s.absent {
+		absent = append(absent, v.Dir)
+	}
+	if s.denied, err = openDenials(dirs, absent); err != nil {
 		return err
 	}
 	fresh, why := ix.Fresh()
