@@ -285,7 +285,7 @@ func (f *Fill) vet(block content.Range) error {
 		f.unchecked.Remove(block)
 		return nil
 	}
-	if !errors.Is(err, disk.ErrDamaged) && !errors.Is(err, disk.ErrMissing) && !errors.Is(err, disk.ErrDiffers) {
+	if !isDamage(err) {
 		f.volume().suspect(err)
 		return fmt.Errorf("check %s of %s: %w", block, f.title, err)
 	}
@@ -293,6 +293,12 @@ func (f *Fill) vet(block content.Range) error {
 	err = b.Forget(i) // first, or it would be the block that has come again
 	f.lose(block)
 	return err
+}
+
+// isDamage reports whether a check has failed because of what is on the disk, and
+// not for want of the disk.
+func isDamage(err error) bool {
+	return errors.Is(err, disk.ErrDamaged) || errors.Is(err, disk.ErrMissing) || errors.Is(err, disk.ErrDiffers)
 }
 
 // vetRest checks what nobody has read of a resumed fill: a complete object was

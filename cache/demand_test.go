@@ -7,6 +7,7 @@ import (
 	"math"
 	"sync"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -189,7 +190,7 @@ func TestPartTakesItsOwnRoom(t *testing.T) {
 	f.Start(&clerk{data: huge})
 	read(t, f, huge, content.Range{Off: 150 * mib, End: 151 * mib})
 	read(t, f, huge, content.Range{Off: 30 * mib, End: 31 * mib})
-	if err := f.flush(); err != nil {
+	if err := f.flush(time.Time{}); err != nil {
 		t.Fatal(err)
 	}
 	if err := s.grow(f.Num(), f.here()); err != nil {

@@ -23,8 +23,11 @@ type Fill struct {
 	title string
 	disk  uint8 // number of the volume
 	body  *body
-	known bool // by the index, on disk; only the flusher touches it
 	layer *content.Layer
+
+	// only the flusher touches these
+	known  bool  // by the index, on disk
+	putOff int64 // bytes that wait to be hashed
 
 	ctx    context.Context
 	cancel context.CancelCauseFunc
@@ -45,6 +48,7 @@ type Fill struct {
 	started   bool
 	ending    bool // no further Source is asked
 	kept      bool // it goes on whoever leaves
+	late      bool // leaves may be hashed when all is here
 	sparse    bool // it brings what readers ask for, and not the rest
 	part      bool // room is kept for what is here alone
 	size      int64
@@ -86,13 +90,6 @@ type waiter struct {
 	off   int64
 	ready chan struct{}
 }
-
-// A fill is made durable every flushEvery bytes or flushAfter, whichever comes
-// first.
-const (
-	flushEvery = 32 << 20
-	flushAfter = 5 * time.Second
-)
 
 // stallAfter is how long readers wait for a Source that brings nothing before
 // the next one is asked beside it.
@@ -171,6 +168,7 @@ func (f *Fill) run() {
 		}
 		f.store.log.Log(context.Background(), level, "fill ended early", "object", f.num, "title", f.title, "err", err)
 	}
+	f.noteLate(-f.putOff)
 	f.cancel(nil)
 	f.end(err)
 	if cerr := f.body.close(); cerr != nil {

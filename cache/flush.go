@@ -13,19 +13,26 @@ import (
 	"github.com/cistern-edge/cistern/cache/disk"
 )
 
+// A fill is made durable every flushEvery bytes or flushAfter, whichever comes
+// first.
+const (
+	flushEvery = 32 << 20
+	flushAfter = 5 * time.Second
+)
+
 // keepFlushing makes a running fill durable from time to time. If the disk
 // refuses, the fill stops.
 func (f *Fill) keepFlushing(stopped <-chan struct{}) error {
 	tick := time.NewTicker(flushAfter)
 	defer tick.Stop()
-	for {
+	for last := time.Now(); ; last = time.Now() {
 		select {
 		case <-stopped:
-			return f.flush()
+			return f.flush(last)
 		case <-tick.C:
 		case <-f.full:
 		}
-		err := f.flush()
+		err := f.flush(last)
 		if err == nil && f.isGrowing() {
 			err = f.store.grow(f.num, f.here())
 		}
@@ -44,10 +51,11 @@ func (f *Fill) isGrowing() bool {
 	return f.size < 0 || f.part
 }
 
-// flush hashes the blocks that have become whole, syncs the body, and then says
-// in the sidecar that they are durable: data first, then bits, which are synced
-// too, or a power cut would cost the whole of a long fill.
-func (f *Fill) flush() error {
+// flush hashes the blocks that have become whole since the last time, or sums them
+// up, syncs the body, and then says in the sidecar that they are durable: data
+// first, then bits, which are synced too, or a power cut would cost the whole of a
+// long fill.
+func (f *Fill) flush(last time.Time) error {
 	b := f.body.blob.Load()
 	if b == nil {
 		return nil // in memory: durable only when it is whole
@@ -61,12 +69,18 @@ func (f *Fill) flush() error {
 	if err := f.recorded(); err != nil {
 		return fmt.Errorf("flush %s: %w", f.title, err)
 	}
-	leaves, err := f.syncAndHash(b, blocks)
+	leaves, sums, err := f.syncAndHash(b, blocks, f.putsOff(last))
 	if err != nil {
 		return fmt.Errorf("flush %s: %w", f.title, err)
 	}
 	for n, block := range blocks {
-		if err := b.PutSlot(block.Off/content.BlockSize, leaves[n]); err != nil {
+		i := block.Off / content.BlockSize
+		if leaves[n] != nil {
+			err = b.PutSlot(i, leaves[n])
+		} else if err = b.PutSum(i, sums[n]); err == nil {
+			f.noteLate(block.Len())
+		}
+		if err != nil {
 			return fmt.Errorf("flush %s: %w", f.title, f.volume().refused(err))
 		}
 	}
@@ -87,9 +101,9 @@ func (f *Fill) flush() error {
 }
 
 // syncAndHash syncs the body and meanwhile hashes, on all processors, the blocks
-// that were not hashed when they came.
-func (f *Fill) syncAndHash(b *disk.Blob, blocks []content.Range) ([][]content.Hash, error) {
-	leaves := make([][]content.Hash, len(blocks))
+// that were not hashed when they came, or only sums them up.
+func (f *Fill) syncAndHash(b *disk.Blob, blocks []content.Range, late bool) ([][]content.Hash, []uint32, error) {
+	leaves, sums := make([][]content.Hash, len(blocks)), make([]uint32, len(blocks))
 	f.mu.Lock()
 	for n, block := range blocks {
 		leaves[n] = f.hashed[block.Off/content.BlockSize]
@@ -106,14 +120,18 @@ func (f *Fill) syncAndHash(b *disk.Blob, blocks []content.Range) ([][]content.Ha
 	for range runtime.GOMAXPROCS(0) {
 		work.Go(func() (err error) {
 			for n := next.Add(1) - 1; n < int64(len(blocks)) && err == nil; n = next.Add(1) - 1 {
-				if leaves[n] == nil {
+				switch {
+				case leaves[n] != nil:
+				case late:
+					sums[n], err = b.SumBlock(blocks[n])
+				default:
 					leaves[n], err = b.HashBlock(blocks[n])
 				}
 			}
 			return err
 		})
 	}
-	return leaves, work.Wait()
+	return leaves, sums, work.Wait()
 }
 
 // undurable lists the blocks that are whole and readable, but not durable.
@@ -159,11 +177,11 @@ func (f *Fill) finish() error {
 	if err := f.vetRest(); err != nil {
 		return fmt.Errorf("finish: %w", err)
 	}
-	layer, err := b.Layer(size)
+	layer, err := f.layerOf(b, size)
 	if err != nil {
 		return fmt.Errorf("finish %s: %w", f.title, err)
 	}
-	if err := b.SyncTree(); err != nil { // the size, if that came last
+	if err := b.SyncTree(); err != nil { // the size, if that came last, and hashes made late
 		return fmt.Errorf("finish %s: %w", f.title, f.volume().refused(err))
 	}
 	return f.store.complete(f, layer.Root(), size)

@@ -114,6 +114,9 @@ func (c *life) expect(what string, err error) {
 
 // finish runs a fill to its end.
 func (c *life) finish(f *Fill, title string, chunk int64) bool {
+	if len(title)%2 == 0 { // as a swarm does
+		f.HashLate()
+	}
 	f.Start(from("memory", contentOf(title), chunk))
 	<-f.Done()
 	c.expect("fill", f.Err())
@@ -150,6 +153,9 @@ func (c *life) fillLarge(i int, size int64) {
 			continue
 		}
 		data := contentOf(title)
+		if rng.IntN(2) == 0 {
+			f.HashLate()
+		}
 		f.Start(source{"memory", func(ctx context.Context, sink content.Sink) error {
 			for here := f.here(); ctx.Err() == nil; {
 				r, ok := sink.Claim(-1, mib)

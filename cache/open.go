@@ -67,7 +67,7 @@ func openSpare(cfg Config, why error, log *slog.Logger) (*Store, error) {
 
 func newStore(cfg Config, log *slog.Logger) *Store {
 	s := &Store{
-		cfg: cfg, asked: cfg, log: log, apart: disk.Apart, kicked: make(chan struct{}, 1),
+		cfg: cfg, asked: cfg, log: log, apart: disk.Apart, kicked: make(chan struct{}, 1), hashing: make(chan struct{}, 1),
 		objects: map[uint64]*entry{}, active: map[uint64]*Fill{}, checked: map[uint64]*content.Ranges{},
 		proofs: map[uint64]*content.Layer{}, served: map[uint64]map[string]int64{}, stale: map[uint64]bool{},
 		cards: map[uint64]bool{}, bodies: newRAM[uint64, []byte](cfg.RAM / 2),

@@ -19,6 +19,7 @@ import (
 	"maps"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/cistern-edge/cistern/cache/content"
@@ -53,6 +54,9 @@ type Store struct {
 	name   string        // of the index
 	apart  func(dir string) bool
 	absent []VolumeStats // what this store stands in for
+
+	late    atomic.Int64  // bytes of running fills whose hashes were put off
+	hashing chan struct{} // capacity 1: one fill makes them at a time
 
 	// editing makes changes of names and records one at a time. It is taken
 	// before mu and Fill.mu, never after, and not held over work on bodies.

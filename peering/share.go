@@ -173,6 +173,7 @@ func (sh *share) fetch() error {
 		}
 		f.want = sh.hurry(f)
 		f.fill.Keep()
+		f.fill.HashLate()
 		if f.mine = f.fill.Start(f); f.mine || f.fill.Join(f) {
 			continue
 		}

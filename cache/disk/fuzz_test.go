@@ -62,22 +62,24 @@ func FuzzHead(f *testing.F) {
 
 func FuzzSlot(f *testing.F) {
 	leaves := make([]content.Hash, content.LeavesPerBlock)
-	f.Add(uint64(5), int64(0), appendSlot(nil, 5, 0, leaves))
-	f.Add(uint64(5), int64(9), appendSlot(nil, 5, 9, leaves[:1]))
+	f.Add(uint64(5), int64(0), appendSlot(nil, 5, 0, slot{leaves: leaves}))
+	f.Add(uint64(5), int64(9), appendSlot(nil, 5, 9, slot{leaves: leaves[:1]}))
+	f.Add(uint64(5), int64(9), appendSlot(nil, 5, 9, slot{crc: 77}))
 	f.Add(uint64(5), int64(9), make([]byte, slotSize))
 	f.Add(uint64(5), int64(9), []byte{1})
 	check := func(t *testing.T, num uint64, i int64, b []byte) {
-		leaves, err := parseSlot(b, num, i)
+		s, err := parseSlot(b, num, i)
 		switch {
-		case err != nil && (leaves != nil || !errors.Is(err, ErrDamaged) && !errors.Is(err, ErrMissing)):
-			t.Errorf("%d leaves: %v", len(leaves), err)
-		case err == nil && (len(leaves) < 1 || !bytes.HasPrefix(b, appendSlot(nil, num, i, leaves))):
+		case err != nil && (s.leaves != nil || !errors.Is(err, ErrDamaged) && !errors.Is(err, ErrMissing)):
+			t.Errorf("%d leaves: %v", len(s.leaves), err)
+		case err == nil && (s.leaves != nil && len(s.leaves) < 1 || !bytes.HasPrefix(b, appendSlot(nil, num, i, s))):
 			t.Error("the slot is not what lies there")
 		}
 	}
 	f.Fuzz(func(t *testing.T, num uint64, i int64, b []byte) {
 		check(t, num, i, b)
 		check(t, num, i, sealed(b, 0, 4, 8+32*number(b, 4), num, uint64(i)))
+		check(t, num, i, sealed(b, 0, 4, 12, num, uint64(i)))
 	})
 }
 

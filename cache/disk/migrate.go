@@ -86,17 +86,17 @@ func migrateTree(path string, num uint64, card func(num uint64) []byte) (done bo
 
 // copySlots seals the sound slots of the old sidecar anew; the others stay empty.
 func copySlots(to io.WriterAt, old io.ReaderAt, num uint64) error {
-	slot := make([]byte, slotSize)
+	buf := make([]byte, slotSize)
 	for i := int64(0); ; i++ {
-		n, err := old.ReadAt(slot, headerSize+i*slotSize)
+		n, err := old.ReadAt(buf, headerSize+i*slotSize)
 		if n == 0 && err == io.EOF {
 			return nil
 		}
 		if err != nil && err != io.EOF {
 			return err
 		}
-		if leaves := parseSlotV1(slot[:n], i); leaves != nil {
-			if _, err := to.WriteAt(appendSlot(nil, num, i, leaves), slotOff(i)); err != nil {
+		if leaves := parseSlotV1(buf[:n], i); leaves != nil {
+			if _, err := to.WriteAt(appendSlot(nil, num, i, slot{leaves: leaves}), slotOff(i)); err != nil {
 				return err
 			}
 		}

@@ -108,6 +108,18 @@ func (m *model) block(t *testing.T, b *modelBlob) {
 	}
 	putBlock(t, b.Blob, b.data, i)
 	b.durable.Add(r)
+	if m.r.IntN(3) > 0 {
+		return
+	}
+	crc, err := b.SumBlock(r)
+	must(t, err)
+	must(t, b.PutSum(i, crc))
+	if m.r.IntN(2) == 0 && b.size >= 0 {
+		hashed, err := b.HashLate(i, b.size)
+		if err != nil || !hashed {
+			t.Errorf("block %d of blob %d was hashed late: %v, %v", i, b.num, hashed, err)
+		}
+	}
 }
 
 func (m *model) removeSegment(t *testing.T) {

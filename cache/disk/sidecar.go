@@ -20,12 +20,16 @@ import (
 //	4096 slot 0: checksum (4), count (4), that many hashes of leaves
 //
 // The checksum of a slot covers its index too. A slot whose first 8 bytes are
-// zero says that the block is not durable; a sound one says that it is.
+// zero says that the block is not durable; a sound one says that it is. One with
+// unhashed in the place of the count has, instead of hashes, the CRC-32C (4) of
+// the block's bytes.
 const (
 	treeMagic  = "CISTREE2"
 	headerSize = 32
 	headSize   = 4096
 	slotSize   = 8 + content.LeavesPerBlock*32
+
+	unhashed = 1 << 31
 
 	// MaxCard bounds a card, in bytes.
 	MaxCard = 4000
@@ -88,33 +92,51 @@ func parseCard(b []byte, num uint64) ([]byte, error) {
 	return b[8 : 8+n], nil
 }
 
-func appendSlot(b []byte, num uint64, i int64, leaves []content.Hash) []byte {
+// slot is what a sidecar says of a durable block.
+type slot struct {
+	leaves []content.Hash // nil if they were not hashed yet
+	crc    uint32         // of the bytes then
+}
+
+func appendSlot(b []byte, num uint64, i int64, s slot) []byte {
 	start := len(b)
 	b = binary.BigEndian.AppendUint32(b, 0)
-	b = binary.BigEndian.AppendUint32(b, uint32(len(leaves)))
-	for _, h := range leaves {
+	if s.leaves == nil {
+		b = binary.BigEndian.AppendUint32(b, unhashed)
+		b = binary.BigEndian.AppendUint32(b, s.crc)
+	} else {
+		b = binary.BigEndian.AppendUint32(b, uint32(len(s.leaves)))
+	}
+	for _, h := range s.leaves {
 		b = append(b, h[:]...)
 	}
 	binary.BigEndian.PutUint32(b[start:], sum(b[start+4:], num, uint64(i)))
 	return b
 }
 
-// parseSlot gives the hashes of the leaves of block i. The error wraps ErrMissing
-// if the slot is empty, ErrDamaged if it is not sound.
-func parseSlot(b []byte, num uint64, i int64) ([]content.Hash, error) {
+// parseSlot reads the slot of block i. The error wraps ErrMissing if it is empty,
+// ErrDamaged if it is not sound.
+func parseSlot(b []byte, num uint64, i int64) (slot, error) {
 	if len(b) < 8 || binary.BigEndian.Uint64(b) == 0 {
-		return nil, fmt.Errorf("block %d of blob %d: %w", i, num, ErrMissing)
+		return slot{}, fmt.Errorf("block %d of blob %d: %w", i, num, ErrMissing)
 	}
 	count := binary.BigEndian.Uint32(b[4:])
-	if count < 1 || count > content.LeavesPerBlock || int(8+32*count) > len(b) ||
-		binary.BigEndian.Uint32(b) != sum(b[4:8+32*count], num, uint64(i)) {
-		return nil, fmt.Errorf("slot of block %d of blob %d: %w", i, num, ErrDamaged)
+	end := int(8 + 32*min(count, content.LeavesPerBlock))
+	if count == unhashed {
+		end = 12
+	}
+	if count < 1 || count > content.LeavesPerBlock && count != unhashed || end > len(b) ||
+		binary.BigEndian.Uint32(b) != sum(b[4:end], num, uint64(i)) {
+		return slot{}, fmt.Errorf("slot of block %d of blob %d: %w", i, num, ErrDamaged)
+	}
+	if count == unhashed {
+		return slot{crc: binary.BigEndian.Uint32(b[8:])}, nil
 	}
 	leaves := make([]content.Hash, count)
 	for j := range leaves {
 		copy(leaves[j][:], b[8+32*j:])
 	}
-	return leaves, nil
+	return slot{leaves: leaves}, nil
 }
 
 // slotOff is where slot i lies.

@@ -3,6 +3,7 @@ package disk
 import (
 	"errors"
 	"fmt"
+	"hash/crc32"
 	"io"
 	"math"
 	"slices"
@@ -13,24 +14,35 @@ import (
 // PutSlot says that block i is durable, and what its leaves hash to. The body
 // must have been synced. SyncTree makes the slot durable.
 func (b *Blob) PutSlot(i int64, leaves []content.Hash) error {
-	if i < 0 || i > maxBlock || len(leaves) < 1 || len(leaves) > content.LeavesPerBlock {
+	if len(leaves) < 1 || len(leaves) > content.LeavesPerBlock {
 		return fmt.Errorf("put slot %d of blob %d: %d leaves", i, b.num, len(leaves))
 	}
-	_, err := b.tree.WriteAt(appendSlot(make([]byte, 0, slotSize), b.num, i, leaves), slotOff(i))
+	return b.put(i, slot{leaves: leaves})
+}
+
+// PutSum is PutSlot for a block whose leaves are to be hashed later, by HashLate:
+// the bytes are those with this CRC-32C.
+func (b *Blob) PutSum(i int64, crc uint32) error { return b.put(i, slot{crc: crc}) }
+
+func (b *Blob) put(i int64, s slot) error {
+	if i < 0 || i > maxBlock {
+		return fmt.Errorf("put slot %d of blob %d: no such block", i, b.num)
+	}
+	_, err := b.tree.WriteAt(appendSlot(make([]byte, 0, slotSize), b.num, i, s), slotOff(i))
 	return within(fmt.Sprintf("put slot %d of blob %d", i, b.num), err)
 }
 
 // maxBlock is the last block that a file can have.
 const maxBlock = (math.MaxInt64 - headSize) / slotSize / 2
 
-// slot reads the hashes of the leaves of block i.
-func (b *Blob) slot(i int64) ([]content.Hash, error) {
-	var slot [slotSize]byte
-	n, err := b.tree.ReadAt(slot[:], slotOff(i))
+// slot reads what the sidecar says of block i.
+func (b *Blob) slot(i int64) (slot, error) {
+	var buf [slotSize]byte
+	n, err := b.tree.ReadAt(buf[:], slotOff(i))
 	if err != nil && err != io.EOF {
-		return nil, within(fmt.Sprintf("read slot %d of blob %d", i, b.num), err)
+		return slot{}, within(fmt.Sprintf("read slot %d of blob %d", i, b.num), err)
 	}
-	return parseSlot(slot[:n], b.num, i)
+	return parseSlot(buf[:n], b.num, i)
 }
 
 // Forget says that block i is not durable any more. That is on disk when Forget
@@ -110,7 +122,7 @@ func (b *Blob) durable(size, length int64, layer *content.Layer) (content.Ranges
 	}
 	var have content.Ranges
 	for i := range slots {
-		leaves, err := b.slot(i)
+		s, err := b.slot(i)
 		if errors.Is(err, ErrMissing) {
 			continue
 		}
@@ -118,7 +130,7 @@ func (b *Blob) durable(size, length int64, layer *content.Layer) (content.Ranges
 			return nil, err
 		}
 		r := content.Block(i, blockEnd(size))
-		if err == nil && r.End <= length && content.Leaves(r.Len()) == int64(len(leaves)) && holds(layer, i, leaves, size) {
+		if err == nil && r.End <= length && s.holds(layer, i, r, size) {
 			have.Add(r)
 			continue
 		}
@@ -146,8 +158,14 @@ func (b *Blob) slots(size int64) (n int64, cut bool, err error) {
 	return n, false, nil
 }
 
-func holds(layer *content.Layer, i int64, leaves []content.Hash, size int64) bool {
-	return layer == nil || i < int64(len(layer.Hashes)) && content.BlockHash(leaves, size) == layer.Hashes[i]
+// holds reports whether a slot can be that of block i, which is r, and agrees with
+// the layer. Without hashes it agrees with no layer.
+func (s slot) holds(layer *content.Layer, i int64, r content.Range, size int64) bool {
+	if s.leaves == nil {
+		return layer == nil
+	}
+	return content.Leaves(r.Len()) == int64(len(s.leaves)) &&
+		(layer == nil || i < int64(len(layer.Hashes)) && content.BlockHash(s.leaves, size) == layer.Hashes[i])
 }
 
 // blockEnd stands in for a size that is not known yet: every block is taken to be
@@ -160,7 +178,8 @@ func blockEnd(size int64) int64 {
 }
 
 // Layer makes the proof of a whole blob of size bytes from its sidecar. The error
-// wraps ErrMissing or ErrDamaged if a slot is not there or not sound.
+// wraps ErrMissing or ErrDamaged if a slot is not there, has no hashes yet or is not
+// sound.
 func (b *Blob) Layer(size int64) (*content.Layer, error) { return b.LayerWith(size, -1, nil) }
 
 // LayerWith is Layer with leaves in the place of what slot with says: so an owner
@@ -170,7 +189,7 @@ func (b *Blob) LayerWith(size, with int64, leaves []content.Hash) (*content.Laye
 	for i := range content.Blocks(size) {
 		leaves, err := leaves, error(nil)
 		if i != with {
-			leaves, err = b.slot(i)
+			leaves, err = b.leaves(i)
 		}
 		if err == nil && int64(len(leaves)) != content.Leaves(content.Block(i, size).Len()) {
 			err = fmt.Errorf("slot of block %d has %d leaves: %w", i, len(leaves), ErrDamaged)
@@ -181,6 +200,15 @@ func (b *Blob) LayerWith(size, with int64, leaves []content.Hash) (*content.Laye
 		l.Hashes = append(l.Hashes, content.BlockHash(leaves, size))
 	}
 	return l, nil
+}
+
+// leaves gives the hashes of the leaves of block i.
+func (b *Blob) leaves(i int64) ([]content.Hash, error) {
+	s, err := b.slot(i)
+	if err == nil && s.leaves == nil {
+		err = fmt.Errorf("hashes of block %d of blob %d: %w", i, b.num, ErrMissing)
+	}
+	return s.leaves, err
 }
 
 // HashBlock reads a range of the body, which starts at a leaf, and hashes its
@@ -196,25 +224,74 @@ func (b *Blob) HashBlock(r content.Range) ([]content.Hash, error) {
 	return leaves, nil
 }
 
-// Check hashes block i of a body of size bytes against its slot. The error wraps
-// ErrDiffers if the bytes are others, ErrDamaged or ErrMissing if it is the slot
-// that is not sound or not there, else it is of the disk.
+// SumBlock reads a range of the body and sums it up for PutSum. The error is as of
+// HashBlock.
+func (b *Blob) SumBlock(r content.Range) (uint32, error) {
+	sum := crc32.New(castagnoli)
+	n, err := io.Copy(sum, io.NewSectionReader(b.body, r.Off, r.Len()))
+	if err != nil {
+		return 0, within(fmt.Sprintf("read %s of blob %d", r, b.num), err)
+	}
+	if n != r.Len() {
+		return 0, fmt.Errorf("body of blob %d ends before %s: %w", b.num, r, ErrDiffers)
+	}
+	return sum.Sum32(), nil
+}
+
+// HashLate hashes the leaves of block i of a body of size bytes if PutSum has put
+// that off, and says whether it had. The bytes that it hashes are those that were
+// summed up, else the error is as of Check.
+func (b *Blob) HashLate(i, size int64) (bool, error) {
+	s, err := b.slot(i)
+	if err != nil {
+		return false, fmt.Errorf("hash block of blob %d: %w", b.num, err)
+	}
+	if s.leaves != nil {
+		return false, nil
+	}
+	r, sum := content.Block(i, size), crc32.New(castagnoli)
+	body := io.TeeReader(io.NewSectionReader(b.body, r.Off, r.Len()), sum) // or other bytes are hashed than summed up
+	leaves, err := content.HashLeaves(make([]content.Hash, 0, content.LeavesPerBlock), body)
+	if err != nil {
+		return false, within(fmt.Sprintf("read %s of blob %d", r, b.num), err)
+	}
+	if sum.Sum32() != s.crc {
+		return false, fmt.Errorf("hash block %d of blob %d: %w", i, b.num, ErrDiffers)
+	}
+	return true, b.PutSlot(i, leaves)
+}
+
+// Check hashes block i of a body of size bytes against its slot, or sums it up if
+// that has no hashes yet. The error wraps ErrDiffers if the bytes are others,
+// ErrDamaged or ErrMissing if it is the slot that is not sound or not there, else it
+// is of the disk.
 func (b *Blob) Check(i, size int64) error {
 	if i < 0 || i >= content.Blocks(size) {
 		return fmt.Errorf("check block %d of blob %d: it has %d bytes", i, b.num, size)
 	}
-	want, err := b.slot(i)
+	s, err := b.slot(i)
 	if err != nil {
 		return fmt.Errorf("check blob %d: %w", b.num, err)
 	}
-	got, err := b.HashBlock(content.Block(i, size))
+	r := content.Block(i, size)
+	if s.leaves == nil {
+		sum, err := b.SumBlock(r)
+		if err == nil && sum != s.crc {
+			err = ErrDiffers
+		}
+		if err != nil {
+			return fmt.Errorf("check block %d of blob %d: %w", i, b.num, err)
+		}
+		return nil
+	}
+	got, err := b.HashBlock(r)
 	if err != nil {
 		return fmt.Errorf("check block %d: %w", i, err)
 	}
-	if len(want) != len(got) {
-		return fmt.Errorf("check block %d of blob %d: slot has %d leaves: %w", i, b.num, len(want), ErrDamaged)
+	if len(s.leaves) != len(got) {
+		return fmt.Errorf("check block %d of blob %d: slot has %d leaves: %w", i, b.num, len(s.leaves), ErrDamaged)
 	}
-	if !slices.Equal(want, got) {
+	if !slices.Equal(s.leaves, got) {
 		return fmt.Errorf("check block %d of blob %d: %w", i, b.num, ErrDiffers)
 	}
 	return nil

@@ -10,7 +10,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -18,10 +17,7 @@ import (
 	"syscall"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	panel "github.com/cistern-edge/cistern/admin/client"
-	object "github.com/cistern-edge/cistern/cache/content"
 	"github.com/cistern-edge/cistern/hwtest/actors"
 )
 
@@ -61,12 +57,11 @@ func swarmLoopback(ctx context.Context, b *bench) (lines []line, err error) {
 }
 
 // leeching is what fetching a torrent took.
-type leeching struct{ rate, cpu, rss []float64 } // MB/s, CPU-s/GB, MB above idle
+type leeching struct{ rate, cpu, rss, late []float64 } // MB/s, CPU-s/GB, MB above idle, CPU-s/GB afterwards
 
-func (l *leeching) add(size int64, seconds, cpu, rss float64) {
+func (l *leeching) add(size int64, seconds, cpu float64) {
 	l.rate = append(l.rate, float64(size)/1e6/seconds)
 	l.cpu = append(l.cpu, cpu/(float64(size)/1e9))
-	l.rss = append(l.rss, rss/1e6)
 }
 
 func (b *bench) fromSeeds(ctx context.Context, t actors.Torrent, content string, seeds int, size int64) ([]line, error) {
@@ -103,35 +98,13 @@ func (b *bench) fromSeeds(ctx context.Context, t actors.Torrent, content string,
 		}
 	}
 	of := fmt.Sprintf("%d MiB from %d seeds", size>>20, seeds)
-	identity, err := identityCost(content)
-	if err != nil {
-		return nil, err
-	}
 	limit := []float64{100}
 	return []line{
-		compare(of+", of it the identity", "CPU-s/GB", "cistern, all", []float64{identity}, ours.cpu, 0),
+		compare(of+", the identity afterwards", "CPU-s/GB", "cistern, until then", ours.late, ours.cpu, 0),
 		compare(of, "MB/s", "libtorrent", ours.rate, theirs.rate, 1).atLeast(),
 		compare(of, "CPU-s/GB", "libtorrent", ours.cpu, theirs.cpu, 1.15),
 		compare(of+", peak RSS above idle", "MB", "bound", ours.rss, limit, 1),
 	}, nil
-}
-
-// identityCost is what hashing an object's identity takes on this machine, in
-// CPU-s/GB: the box does it on the way in, libtorrent not at all.
-func identityCost(dir string) (float64, error) {
-	f, err := os.Open(filepath.Join(dir, "release.iso"))
-	if err != nil {
-		return 0, err
-	}
-	defer f.Close()
-	const part = 64 << 20
-	var before, after unix.Rusage
-	err = unix.Getrusage(unix.RUSAGE_SELF, &before)
-	if err == nil {
-		_, err = object.HashLeaves(nil, io.NewSectionReader(f, 0, part))
-	}
-	err = errors.Join(err, unix.Getrusage(unix.RUSAGE_SELF, &after))
-	return float64(after.Utime.Nano()-before.Utime.Nano()) / part, err
 }
 
 func python(arg map[string]any) *exec.Cmd {
@@ -156,7 +129,7 @@ func (b *bench) libtorrentLeeches(t actors.Torrent, hosts []string, size int64, 
 	if _, err := fmt.Sscan(string(out), &seconds, &cpu); err != nil {
 		return fmt.Errorf("libtorrent said %q: %w", out, err)
 	}
-	to.add(size, seconds, cpu, 0)
+	to.add(size, seconds, cpu)
 	return nil
 }
 
@@ -211,24 +184,28 @@ func (b *bench) boxLeeches(ctx context.Context, t actors.Torrent, hosts []string
 	if _, err := api.Add(ctx, panel.Addition{Magnet: magnet}); err != nil {
 		return err
 	}
-	peak := idle
+	peak, have, err := idle, before, nil
 	for limit := began.Add(3 * time.Minute); ; time.Sleep(50 * time.Millisecond) {
 		rss, rerr := box.rss()
 		list, lerr := api.Swarms(ctx)
-		if err := errors.Join(rerr, lerr); err != nil {
+		now, cerr := box.cpu()
+		if err := errors.Join(rerr, lerr, cerr); err != nil {
 			return err
 		}
-		if peak = max(peak, rss); len(list) == 1 && list[0].BytesHave == size {
-			break
+		peak = max(peak, rss)
+		if have == before && len(list) == 1 && list[0].BytesHave == size {
+			to.add(size, time.Since(began).Seconds(), now-before)
+			have = now
+		}
+		if len(list) == 1 && list[0].State == "complete" { // the identity is known
+			to.rss = append(to.rss, (peak-idle)/1e6)
+			to.late = append(to.late, (now-have)/(float64(size)/1e9))
+			return nil
 		}
 		if time.Now().After(limit) {
 			return fmt.Errorf("the box did not get it in 3 minutes: %+v", list)
 		}
 	}
-	took := time.Since(began).Seconds()
-	after, err := box.cpu()
-	to.add(size, took, after-before, peak-idle)
-	return err
 }
 
 const swarmBoxConfig = `version = 1
