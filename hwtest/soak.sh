@@ -28,6 +28,10 @@ swarm.i.rtorrent ./hwtest        TestUnmodifiedClients/intercept/rtorrent
 swarm.sources    ./peering       TestSwarmAndMirrors
 swarm.limits     ./peering       TestUploadCaps|TestSeedRatio|TestSeedingHours|TestConnectionsStay
 swarm.hostile    ./peering       TestBadPeers|TestLyingTrackers|TestHostileTorrents|TestBadMirrors
+swarm.fuzz       ./peering       fuzz
+swarm.fuzz.lan   ./peering/tracker fuzz
+swarm.fuzz.links ./peering/metalink fuzz
+swarm.fuzz.feed  ./peering/feed  fuzz
 swarm.follow     ./peering       TestWatchedFolder|TestFeedIsFollowed
 swarm.kill       ./hwtest        TestKillInTheMiddleOfATorrent
 input.bad        ./hwtest        TestBadInput
