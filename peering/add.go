@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"time"
 
 	"github.com/cistern-edge/cistern/cache"
@@ -56,7 +57,14 @@ const downloadTime = 30 * time.Second
 
 // add joins a torrent unless it is here. save keeps it for the next start.
 func (s *Swarm) add(spec *Spec, made bool, added time.Time, save func(*Spec, bool) error) (*share, error) {
-	s.adding.Lock()
+	for s.adding.Lock(); ; s.adding.Lock() {
+		sh := s.leavingOf(spec)
+		if sh == nil {
+			break
+		}
+		s.adding.Unlock()
+		<-sh.gone // the client takes an infohash once
+	}
 	defer s.adding.Unlock()
 	if s.stopped {
 		return nil, ErrNotRunning
@@ -101,11 +109,16 @@ func (s *Swarm) add(spec *Spec, made bool, added time.Time, save func(*Spec, boo
 }
 
 // find gives the share that has an infohash of spec.
-func (s *Swarm) find(spec *Spec) *share {
+func (s *Swarm) find(spec *Spec) *share { return s.findIn(s.shares, spec) }
+
+// leavingOf gives the share that is on its way out and has an infohash of spec.
+func (s *Swarm) leavingOf(spec *Spec) *share { return s.findIn(s.leaving, spec) }
+
+func (s *Swarm) findIn(shares map[string]*share, spec *Spec) *share {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, key := range spec.keys() {
-		if sh := s.shares[key]; sh != nil {
+		if sh := shares[key]; sh != nil {
 			return sh
 		}
 	}
@@ -120,7 +133,8 @@ func (s *Swarm) put(sh *share, spec *Spec) {
 	}
 }
 
-// drop takes a share off the list and returns its infohashes.
+// drop takes a share off the list and returns its infohashes. It is to be closed
+// then.
 func (s *Swarm) drop(sh *share) []string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -129,9 +143,21 @@ func (s *Swarm) drop(sh *share) []string {
 		if other == sh {
 			keys = append(keys, key)
 			delete(s.shares, key)
+			s.leaving[key] = sh
 		}
 	}
 	return keys
+}
+
+// left notes that a share has been closed.
+func (s *Swarm) left(sh *share) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	before := len(s.leaving)
+	maps.DeleteFunc(s.leaving, func(_ string, other *share) bool { return other == sh })
+	if len(s.leaving) < before {
+		close(sh.gone)
+	}
 }
 
 // bind gives every file of a torrent its object. If one cannot have it, the

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/anacrolix/torrent"
 	"github.com/anacrolix/torrent/metainfo"
@@ -279,6 +280,31 @@ func TestEvictedTorrentIsLeft(t *testing.T) {
 	until(t, "the torrent is left", func() bool { return len(b.swarm.Stats().Torrents) == 0 })
 	// It can be had again.
 	b.complete(b.add(text, s).InfoHash)
+}
+
+// A torrent that is being left can be added meanwhile.
+func TestAddedWhileItIsLeft(t *testing.T) {
+	atOnce(t)
+	text, _ := build(t, "x", set{"x": random(13, 100_000)}, 64<<10, modes["hybrid"])
+	b := newBox(t, nil)
+	sh := b.share(b.add(text).InfoHash)
+	b.swarm.adding.Lock()
+	b.swarm.drop(sh)
+	b.swarm.adding.Unlock()
+	added := make(chan error, 1)
+	go func() {
+		_, err := b.swarm.Add(t.Context(), text)
+		added <- err
+	}()
+	select {
+	case err := <-added:
+		t.Errorf("added before the client let go of it: %v", err)
+	case <-time.After(50 * time.Millisecond):
+		sh.close()
+		if err := <-added; err != nil {
+			t.Error(err)
+		}
+	}
 }
 
 func TestSecondAddIsTheSameTorrent(t *testing.T) {

@@ -29,6 +29,7 @@ type share struct {
 	ctx    context.Context
 	cancel context.CancelFunc
 	ended  chan struct{} // closed when run returns
+	gone   chan struct{} // closed when it was taken off the list and has left the client
 
 	takenDown sync.Once
 	whole     chan struct{} // closed when the torrent has become complete
@@ -75,7 +76,7 @@ func (s *Swarm) join(spec *Spec, files []*file, made bool, added time.Time) (*sh
 		return nil, fmt.Errorf("join torrent %s: another one has an infohash of it", spec.Key())
 	}
 	sh := &share{
-		swarm: s, t: t, made: made, added: added, spec: spec, ended: make(chan struct{}), whole: make(chan struct{}),
+		swarm: s, t: t, made: made, added: added, spec: spec, ended: make(chan struct{}), gone: make(chan struct{}), whole: make(chan struct{}),
 		state: StateMetadata, faults: newFaults(),
 	}
 	if made {
@@ -247,6 +248,7 @@ func (sh *share) close() {
 	<-sh.ended
 	sh.t.Drop()
 	sh.swarm.forLAN.Delete(sh.t)
+	defer sh.swarm.left(sh)
 	for _, f := range sh.fileList() {
 		if f.mine {
 			<-f.fill.Done() // what it has is durable then

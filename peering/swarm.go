@@ -78,8 +78,9 @@ type Swarm struct {
 	stopped bool // no share may begin any more
 
 	// mu guards what follows. It is never taken with the client's lock held.
-	mu     sync.Mutex
-	shares map[string]*share // by each infohash in hexadecimal
+	mu      sync.Mutex
+	shares  map[string]*share // by each infohash in hexadecimal
+	leaving map[string]*share // the same, of those that are being closed
 }
 
 // New builds a Swarm over a store. dial is the only way out; it may be nil in
@@ -99,7 +100,7 @@ func New(cfg Config, store *cache.Store, dial Dial, log *slog.Logger) (*Swarm, e
 		book: newBook(cfg.retryAfter), faults: newFaults(),
 		met:  &acquaintances{seen: map[netip.AddrPort]time.Time{}},
 		kick: make(chan struct{}, 1), parted: make(chan *torrent.Peer, maxFaults), ready: make(chan struct{}), joined: make(chan struct{}), ended: make(chan struct{}),
-		shares: map[string]*share{},
+		shares: map[string]*share{}, leaving: map[string]*share{},
 	}
 	s.budget = newBudget(cfg.MaxConnections, s.rebalance)
 	s.hasher = newHasher(store, cfg.Dir)
