@@ -83,7 +83,7 @@ type Added struct {
 type Swarm struct {
 	Infohash string `json:"infohash" doc:"Infohash in hexadecimal: v1, or v2 if there is no v1"`
 	Name     string `json:"name" doc:"Name of the torrent, empty until its metadata is here"`
-	State    string `json:"state" doc:"What it is doing: metadata, downloading, seeding, failed"`
+	State    string `json:"state" doc:"What it is doing: fetching metadata, fetching, complete, failed"`
 	// BytesHave is at most Size; Size is 0 until the metadata is here.
 	BytesHave int64 `json:"bytes_have" doc:"Bytes that are here and proved"`
 	Size      int64 `json:"size" doc:"Size in bytes, 0 until known"`
