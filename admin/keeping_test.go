@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"fmt"
 	"log/slog"
 	"net/url"
 	"strings"
@@ -138,7 +139,12 @@ func TestTakedownFromThePanel(t *testing.T) {
 }
 
 func TestScrubInTheBackground(t *testing.T) {
-	store := realStore(t, "http://a.test/1", "http://b.test/1")
+	var names []string
+	for i := range 12 { // more than the 1 MiB that a slow scrub may read at once
+		names = append(names, fmt.Sprintf("http://a.test/%d", i))
+	}
+	const size = 12*100_000 + 66
+	store := realStore(t, names...)
 	s := newServer(t, Config{}, Parts{Objects: store})
 	if got := answer[client.Scrub](t, s, "GET", "/api/v1/scrub", ""); got.State != client.ScrubNone {
 		t.Errorf("before: %+v", got)
@@ -155,7 +161,7 @@ func TestScrubInTheBackground(t *testing.T) {
 		t.Fatal("the scrub does not end")
 		return client.Scrub{}
 	}
-	if got := wait(); got.State != client.ScrubDone || got.Objects != 2 || got.TotalObjects != 2 || got.Bytes != 200_001 || got.TotalBytes != 200_001 || got.Ended.IsZero() {
+	if got := wait(); got.State != client.ScrubDone || got.Objects != 12 || got.TotalObjects != 12 || got.Bytes != size || got.TotalBytes != size || got.Ended.IsZero() {
 		t.Errorf("after: %+v", got)
 	}
 	answer[client.Scrub](t, s, "POST", "/api/v1/scrub", `{"rate":1}`) // a byte a second

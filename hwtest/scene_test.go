@@ -56,10 +56,11 @@ func newScene(t *testing.T) *scene {
 	return s
 }
 
-// waitFor polls until what is hoped for has come.
+// waitFor polls until what is hoped for has come, for so long that only what hangs
+// is given up.
 func waitFor(t *testing.T, what string, come func() bool) {
 	t.Helper()
-	for deadline := time.Now().Add(30 * time.Second); !come(); time.Sleep(20 * time.Millisecond) {
+	for deadline := time.Now().Add(3 * time.Minute); !come(); time.Sleep(20 * time.Millisecond) {
 		if time.Now().After(deadline) {
 			t.Fatalf("%s did not come", what)
 		}
