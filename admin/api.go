@@ -20,6 +20,9 @@ const (
 	maxTorrent = 24 << 20 // a torrent of 16 MiB in base64
 )
 
+// apiPrefix begins every path of the API.
+const apiPrefix = "/api/v1"
+
 // reply and ask give handlers the shapes that huma wants.
 type reply[T any] struct{ Body T }
 
@@ -63,6 +66,19 @@ func caller(ctx context.Context) string {
 
 // api builds the JSON API and its description.
 func (s *Server) api() (http.Handler, *description, error) {
+	mux := http.NewServeMux()
+	d, err := describe(s.register(mux))
+	if err != nil {
+		return nil, nil, err
+	}
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		ctx := context.WithValue(r.Context(), proxyKey{}, s.proxyFor(r))
+		mux.ServeHTTP(w, r.WithContext(context.WithValue(ctx, callerKey{}, s.whoIs(r))))
+	}), d, nil
+}
+
+// register takes up all that the API does, and describes it.
+func (s *Server) register(mux humago.Mux) *huma.OpenAPI {
 	cfg := huma.DefaultConfig("Cistern", s.cfg.Version)
 	cfg.Info.Description = "Shows and commands one box. Send the admin token as Authorization: Bearer."
 	cfg.OpenAPIPath, cfg.DocsPath, cfg.SchemasPath, cfg.CreateHooks = "", "", "", nil
@@ -71,8 +87,7 @@ func (s *Server) api() (http.Handler, *description, error) {
 		"session": {Type: "apiKey", In: "cookie", Name: s.sessions.Cookie.Name},
 	}
 	cfg.Security = []map[string][]string{{"token": {}}, {"session": {}}}
-	mux := http.NewServeMux()
-	a := humago.NewWithPrefix(mux, "/api/v1", cfg)
+	a := humago.NewWithPrefix(mux, apiPrefix, cfg)
 	s.reads(a)
 	s.commands(a)
 	s.keeping(a)
@@ -81,14 +96,7 @@ func (s *Server) api() (http.Handler, *description, error) {
 	mux.HandleFunc("/api/", func(w http.ResponseWriter, r *http.Request) {
 		problem(w, http.StatusNotFound, "the API has no "+r.URL.Path+"; see /api/v1/docs")
 	})
-	d, err := describe(a.OpenAPI())
-	if err != nil {
-		return nil, nil, err
-	}
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		ctx := context.WithValue(r.Context(), proxyKey{}, s.proxyFor(r))
-		mux.ServeHTTP(w, r.WithContext(context.WithValue(ctx, callerKey{}, s.whoIs(r))))
-	}), d, nil
+	return a.OpenAPI()
 }
 
 // reads are the operations that change nothing.

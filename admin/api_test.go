@@ -237,6 +237,7 @@ func TestDescription(t *testing.T) {
 		"get-enrolment": true, "get-snippets": true, "explain": true, "explain-object": true, "list-requests": true, "evict-matching": true, "purge": true, "list-takedowns": true, "lift": true,
 		"audit": true, "get-scrub": true, "start-scrub": true, "stop-scrub": true, "add": true, "pin": true, "unpin": true, "evict": true,
 		"cast": true, "revoke-agent": true, "get-system": true, "list-disks": true, "get-hardware": true, "qualify": true, "stop-qualify": true, "add-ssh-key": true, "remove-ssh-key": true,
+		"order-system": true, "update-system": true, "get-system-log": true,
 	}
 	for path, item := range spec.Paths {
 		for method, op := range item {

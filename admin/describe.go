@@ -71,7 +71,7 @@ func operations(spec *huma.OpenAPI) []operation {
 			"GET": item.Get, "POST": item.Post, "PUT": item.Put, "DELETE": item.Delete,
 		} {
 			if op != nil {
-				list = append(list, describeOperation(method, "/api/v1"+path, op))
+				list = append(list, describeOperation(method, apiPrefix+path, op))
 			}
 		}
 	}

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/danielgtaylor/huma/v2"
+	"github.com/danielgtaylor/huma/v2/adapters/humago"
 
 	"github.com/cistern-edge/cistern/admin/client"
 )
@@ -55,9 +56,8 @@ const noSystem = "this box is no appliance: whoever keeps the machine updates it
 
 func errNoSystem() error { return huma.Error503ServiceUnavailable(noSystem) }
 
-// system registers what there is to ask of the appliance. Update files and logs
-// are no JSON, so their doors are plain ones.
-func (s *Server) system(a huma.API, mux *http.ServeMux) {
+// system registers what there is to ask of the appliance.
+func (s *Server) system(a huma.API, mux humago.Mux) {
 	offer(a, http.MethodGet, "/system", "get-system", "The appliance under the box and its last update", func(ctx context.Context, _ *ask) (client.System, error) {
 		if s.parts.System == nil {
 			return client.System{}, errNoSystem()
@@ -76,9 +76,7 @@ func (s *Server) system(a huma.API, mux *http.ServeMux) {
 	offer(a, http.MethodDelete, "/system/ssh-keys", "remove-ssh-key", "Let a key in by SSH no longer", func(ctx context.Context, in *askSSHKey) (client.SSH, error) {
 		return s.logins(ctx, func(l Logins) error { return l.RemoveSSHKey(ctx, in.Fingerprint) })
 	}, http.StatusServiceUnavailable)
-	mux.HandleFunc("POST /api/v1/system/order", s.order)
-	mux.HandleFunc("POST /api/v1/system/update", s.update)
-	mux.HandleFunc("GET /api/v1/system/log", s.systemLog)
+	s.systemDoors(a, mux)
 }
 
 type (

@@ -102,11 +102,11 @@ type Disk struct {
 
 // SystemOrder is something that the appliance is to do.
 type SystemOrder struct {
-	Do      string `json:"do"`                // restart, power-off, reset, install, check-channel, schedule
-	Disk    string `json:"disk,omitempty"`    // to install on
-	Erase   bool   `json:"erase,omitempty"`   // whoever orders knows that reset and install erase
-	Channel string `json:"channel,omitempty"` // of a schedule: URL of a channel; empty: none
-	At      string `json:"at,omitempty"`      // of a schedule: HH:MM in UTC, each day; empty: when asked
+	Do      string `json:"do" enum:"restart,power-off,reset,install,check-channel,schedule"`
+	Disk    string `json:"disk,omitempty" doc:"To install on, as list-disks names it"`
+	Erase   bool   `json:"erase,omitempty" doc:"Whoever orders knows that reset and install erase"`
+	Channel string `json:"channel,omitempty" doc:"Of a schedule: URL of a channel; empty: none"`
+	At      string `json:"at,omitempty" doc:"Of a schedule: HH:MM in UTC, each day; empty: when asked"`
 }
 
 // What a SystemOrder can ask for.
