@@ -78,6 +78,7 @@ func (s *Swarm) divide() {
 		each = max(1, s.cfg.MaxConnections/needy)
 	}
 	_, taken, _ := s.budget.figures()
+	asked := 0
 	free := max(0, s.cfg.MaxConnections-taken)
 	type claim struct {
 		*share
@@ -89,11 +90,15 @@ func (s *Swarm) divide() {
 	for _, sh := range shares {
 		if sh.stateNow() != StateFailed {
 			outside, lan := sh.conns()
+			if sh.needsData() {
+				asked += len(outside) + len(lan)
+			}
 			got, whole := sh.broughtBy(lan)
 			sh.near.update(now, got, whole)
 			claims = append(claims, claim{sh, outside, len(lan)})
 		}
 	}
+	s.window.divide(asked)
 	// Who has least is let go first.
 	slices.SortFunc(claims, func(a, b claim) int { return cmp.Compare(len(a.outside), len(b.outside)) })
 	for _, sh := range claims {
@@ -179,6 +184,7 @@ func (s *Swarm) handshaken(pc *torrent.PeerConn, ih infohash.T) {
 // peerClosed notes a peer that has gone. The client calls it with its lock held,
 // so the peer's figures are read later.
 func (s *Swarm) peerClosed(p *torrent.Peer) {
+	s.window.forget(p)
 	if p.RemoteAddr == nil || p.Torrent() == nil {
 		return
 	}
@@ -208,11 +214,15 @@ func (s *Swarm) blame(p *torrent.Peer) {
 	}
 }
 
-// readMessage keeps from the client what it cannot stand: messages about
-// hashes of a v2 torrent that has an empty file make it panic. The client calls
-// it with its lock held, before it looks at the message.
-func readMessage(pc *torrent.PeerConn, msg *pp.Message) {
+// readMessage gives a peer that brings something its window, and keeps from the
+// client what it cannot stand: messages about hashes of a v2 torrent that has an
+// empty file make it panic. The client calls it with its lock held, before it looks
+// at the message.
+func (s *Swarm) readMessage(pc *torrent.PeerConn, msg *pp.Message) {
 	switch msg.Type {
+	case pp.Unchoke, pp.Piece:
+		pc.PeerMaxRequests = s.window.of(&pc.Peer)
+		return
 	case pp.HashRequest, pp.Hashes, pp.HashReject:
 	default:
 		return

@@ -156,9 +156,14 @@ func namedBy(message []byte) []netip.AddrPort {
 }
 
 // greeted keeps from peers on the LAN the names of those outside: they are to
-// have the box instead. The client calls it before it takes the message in.
+// have the box instead. It notes how many requests a peer takes. The client calls it
+// before it takes the message in.
 func (s *Swarm) greeted(pc *torrent.PeerConn, msg *pp.ExtendedHandshakeMessage) {
 	if _, made := s.forLAN.Load(pc.Torrent()); !made && s.onLAN(pc.RemoteAddr.String()) {
 		delete(msg.M, pp.ExtensionNamePex)
+	}
+	s.window.heard(&pc.Peer, msg.Reqq)
+	if msg.Reqq > 0 {
+		msg.Reqq = s.window.of(&pc.Peer)
 	}
 }

@@ -366,7 +366,7 @@ func (s *Swarm) clientConfig(n *network) *torrent.ClientConfig {
 	// brings the same bytes twice: that is what the box is there to avoid.
 	c.StealRequestGrace = s.cfg.stealGrace
 	c.Callbacks.CompletedHandshake = s.handshaken
-	c.Callbacks.ReadMessage = readMessage
+	c.Callbacks.ReadMessage = s.readMessage
 	c.Callbacks.ReadExtendedHandshake = s.greeted
 	c.Callbacks.PeerConnReadExtensionMessage = append(c.Callbacks.PeerConnReadExtensionMessage, s.readExtended)
 	c.Callbacks.PeerClosed = append(c.Callbacks.PeerClosed, s.peerClosed)

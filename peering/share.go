@@ -286,7 +286,7 @@ func (sh *share) tend() {
 }
 
 func (sh *share) setFiles(l *layout, files []*file) {
-	p := newPieces(l, files)
+	p := newPieces(l, files, &sh.swarm.assembled)
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
 	sh.files, sh.pieces, sh.state = files, p, StateFetching

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"sync"
+	"sync/atomic"
 
 	"github.com/anacrolix/torrent/metainfo"
 	"github.com/anacrolix/torrent/storage"
@@ -27,6 +28,7 @@ type pieces struct {
 	layout *layout
 	files  []*file
 	broken func(error) // the store does not take a piece
+	coming *assemblies
 
 	// mu guards what follows.
 	mu   sync.Mutex
@@ -43,8 +45,10 @@ type proof struct {
 }
 
 // newPieces takes what the files' fills have already for complete.
-func newPieces(l *layout, files []*file) *pieces {
+// assembled counts the bytes that torrents hold in memory.
+func newPieces(l *layout, files []*file, assembled *atomic.Int64) *pieces {
 	p := &pieces{layout: l, files: files, done: make([]bool, l.pieces), by: map[int]*proof{}}
+	p.coming = &assemblies{used: assembled, of: map[int]*assembly{}}
 	missing := make([]content.Ranges, len(files))
 	for i, f := range files {
 		if f.fill != nil && !f.pad {
@@ -126,9 +130,14 @@ func (p *pieces) judged(i int) {
 // OpenTorrent implements storage.ClientImpl.
 func (p *pieces) OpenTorrent(context.Context, *metainfo.Info, metainfo.Hash) (storage.TorrentImpl, error) {
 	return storage.TorrentImpl{
-		Piece:     func(mp metainfo.Piece) storage.PieceImpl { return &piece{pieces: p, index: mp.Index()} },
+		Piece: func(mp metainfo.Piece) storage.PieceImpl {
+			return &piece{pieces: p, index: mp.Index(), size: mp.Length()}
+		},
 		NewReader: func() storage.TorrentReader { return uploads{p} },
-		Close:     func() error { return nil },
+		Close: func() error {
+			p.coming.clear()
+			return nil
+		},
 	}, nil
 }
 
@@ -172,25 +181,49 @@ func (u uploads) Close() error { return nil }
 type piece struct {
 	*pieces
 	index int
+	size  int64
 }
 
 func (p *piece) begin() int64 { return int64(p.index) * p.layout.pieceLength }
 
-// ReadAt reads the piece back, to hash it.
+// ReadAt reads the piece back from the store, to hash it.
 func (p *piece) ReadAt(b []byte, off int64) (int, error) {
+	if err := p.keep(p.coming.take(p.index)); err != nil {
+		return 0, err
+	}
 	return p.readAt(b, p.begin()+off, (*file).readAt)
 }
 
-// WriteAt stores bytes from a peer.
+// WriteAt takes bytes from a peer.
 func (p *piece) WriteAt(b []byte, off int64) (int, error) {
-	for _, s := range p.layout.spans(p.begin()+off, int64(len(b))) {
-		if err := p.files[s.file].writeAt(b[s.at:s.at+s.r.Len()], s.r.Off); err != nil {
-			return int(s.at), err
+	if p.isNew() {
+		p.coming.begin(p.index, p.size)
+	}
+	if !p.coming.write(p.index, b, off) {
+		if n, err := p.store(b, off); err != nil {
+			return n, err
 		}
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.came.Add(content.Range{Off: p.begin() + off, End: p.begin() + off + int64(len(b))})
+	return len(b), nil
+}
+
+// isNew says whether nothing has come of the piece.
+func (p *piece) isNew() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return !p.done[p.index] && len(p.came.Within(p.layout.pieceRange(p.index))) == 0
+}
+
+// store writes bytes of the piece to the store.
+func (p *piece) store(b []byte, off int64) (int, error) {
+	for _, s := range p.layout.spans(p.begin()+off, int64(len(b))) {
+		if err := p.files[s.file].writeAt(b[s.at:s.at+s.r.Len()], s.r.Off); err != nil {
+			return int(s.at), err
+		}
+	}
 	return len(b), nil
 }
 
@@ -201,8 +234,14 @@ func (p *piece) MarkComplete() error {
 	p.mu.Lock()
 	by, done := p.by[p.index], p.done[p.index]
 	p.mu.Unlock()
+	a := p.coming.take(p.index)
+	defer p.coming.reuse(a)
 	if done { // a mirror and a peer brought it: the fill may be over by now
 		return nil
+	}
+	if err := p.keep(a); err != nil {
+		p.broken(err)
+		return err
 	}
 	for _, s := range spans {
 		accept := p.files[s.file].accept
@@ -235,6 +274,7 @@ func (p *piece) MarkNotComplete() error {
 	p.mu.Lock()
 	p.came.Remove(p.layout.pieceRange(p.index))
 	p.mu.Unlock()
+	p.coming.reuse(p.coming.take(p.index))
 	p.judged(p.index)
 	return nil
 }

@@ -54,10 +54,12 @@ type Swarm struct {
 	follower *follower
 	met      *acquaintances
 	firsts   firsts
+	window   window
 	forLAN   sync.Map     // *torrent.Torrent of those that were made here
 	http     *http.Client // for mirrors
 
 	mirrored, mirrorWaste atomic.Int64 // bytes since the start
+	assembled             atomic.Int64 // bytes of pieces in memory
 
 	kick   chan struct{}      // capacity 1: the budget wants dividing again
 	parted chan *torrent.Peer // those that are gone
@@ -102,6 +104,7 @@ func New(cfg Config, store *cache.Store, dial Dial, log *slog.Logger) (*Swarm, e
 		kick: make(chan struct{}, 1), parted: make(chan *torrent.Peer, maxFaults), ready: make(chan struct{}), joined: make(chan struct{}), ended: make(chan struct{}),
 		shares: map[string]*share{}, leaving: map[string]*share{},
 	}
+	s.window.most = map[*torrent.Peer]int{}
 	s.budget = newBudget(cfg.MaxConnections, s.rebalance)
 	s.hasher = newHasher(store, cfg.Dir)
 	s.http = newHTTP(cfg.Web, dial)
