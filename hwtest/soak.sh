@@ -88,6 +88,7 @@ image.hang       ./hwtest        TestImageFallsBack/hang
 image.deaf       ./hwtest        TestImageFallsBack/deaf
 image.reset      ./hwtest        TestImageReset
 image.full       ./hwtest        TestImageFull
+image.system     ./hwtest        TestImageSystem
 image.install    ./hwtest        TestImageInstalls
 image.stick      ./hwtest        TestImageStick
 image.channel    ./hwtest        TestImageChannel
