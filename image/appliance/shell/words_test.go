@@ -90,6 +90,11 @@ func FuzzParseKeys(f *testing.F) {
 		if len(keys) > MaxKeys {
 			t.Errorf("%d keys", len(keys))
 		}
+		for _, k := range keys {
+			if !strings.HasPrefix(k.Fingerprint, "SHA256:") || strings.ContainsAny(k.Comment, "\r\n\x00") {
+				t.Errorf("a key became %+v", k)
+			}
+		}
 	})
 }
 
