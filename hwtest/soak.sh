@@ -88,6 +88,8 @@ image.hang       ./hwtest        TestImageFallsBack/hang
 image.deaf       ./hwtest        TestImageFallsBack/deaf
 image.reset      ./hwtest        TestImageReset
 image.full       ./hwtest        TestImageFull
+image.nodisk     ./hwtest        ^TestImageNoDisk$/(damaged|readonly)
+image.nodisk.full ./hwtest       ^TestImageNoDisk$/full
 image.system     ./hwtest        TestImageSystem
 image.install    ./hwtest        TestImageInstalls
 image.stick      ./hwtest        TestImageStick

@@ -143,7 +143,7 @@ type Box struct {
 	// updating is held by the one update that goes on.
 	updating sync.Mutex
 
-	mounted  atomic.Bool  // the data is there, and disk, device and updates are set
+	mounted  atomic.Bool  // the data or what stands in is there, and disk, device and updates are set
 	checking atomic.Bool  // the file system of the data is being checked
 	judged   atomic.Int64 // when the health was last judged, in nanoseconds since started: the clock may be set meanwhile
 
@@ -152,7 +152,7 @@ type Box struct {
 	boots    uint64
 	healthy  bool
 	waiting  string
-	absent   string // what there is instead of the data, until that is mounted
+	absent   string // what there is instead of the data; empty: they are there
 	readyIn  float64
 	hostKey  string // fingerprint; empty: there is none yet
 	sshOpen  bool
@@ -195,8 +195,8 @@ func New(cfg Config, log *slog.Logger, ring *Ring) (*Box, error) {
 const Off = "power off"
 
 // Run brings the system up and keeps it running until ctx is done or a reboot is
-// asked for; it gives the reason. A system that cannot find its data goes on
-// without, says so on its screen, and does not pass its trial.
+// asked for; it gives the reason. A system that cannot use its data goes on
+// without, says so on its screen and in the panel, and does not pass its trial.
 func (b *Box) Run(ctx context.Context) (reason string, err error) {
 	line, err := os.ReadFile("/proc/cmdline")
 	if err != nil {
@@ -215,20 +215,19 @@ func (b *Box) Run(ctx context.Context) (reason string, err error) {
 	parts.Go(func() { b.screen(ctx) })
 	parts.Go(func() { b.judge(ctx) })
 
-	if err := b.openDisk(ctx); err != nil {
-		b.log.Error("failed to open the data", "err", err)
-		b.mu.Lock()
-		b.absent = "the disk: " + err.Error()
-		b.mu.Unlock()
+	err = b.openDisk(ctx)
+	switch {
+	case ctx.Err() != nil:
+		return "asked to stop", nil
+	case err == nil:
+		b.lack("")
+	default:
+		err = b.standIn(err)
+	}
+	if err != nil {
+		b.log.Error("failed to do without the data", "err", err)
 	} else {
-		b.settle()
-		started := firmware(b.modules)
-		b.mu.Lock()
-		b.firmware = started
-		b.mu.Unlock()
-		b.stage("data mounted")
-		b.mounted.Store(true)
-		for _, part := range b.services() {
+		for _, part := range b.settleIn() {
 			parts.Go(func() { part(ctx) })
 		}
 	}
@@ -239,6 +238,25 @@ func (b *Box) Run(ctx context.Context) (reason string, err error) {
 		b.log.Info("rebooting", "reason", reason)
 		return reason, nil
 	}
+}
+
+// settleIn takes what people left on the CONFIG partition, finds out about the
+// last update, and gives what is to run.
+func (b *Box) settleIn() []func(context.Context) {
+	b.seed()
+	if err := b.adopt(); err != nil {
+		b.log.Error("failed to hand the data over to the daemon", "err", err)
+	}
+	b.settle()
+	started := firmware(b.modules)
+	b.mu.Lock()
+	b.firmware = started
+	b.mu.Unlock()
+	if b.absence() == "" {
+		b.stage("data mounted")
+	}
+	b.mounted.Store(true)
+	return b.services()
 }
 
 // services are what runs once the data is there. Settings with a fault are left

@@ -28,8 +28,8 @@ type disk struct {
 
 func (d disk) part(number int) string { return "/dev/" + d.parts[number] }
 
-// openDisk waits for the disk, makes its last partition fill it, checks and
-// mounts the data, and takes what people left on the CONFIG partition.
+// openDisk waits for the disk, makes its last partition fill it, and checks and
+// mounts the data.
 func (b *Box) openDisk(ctx context.Context) error {
 	var loads sync.WaitGroup
 	var fault error // of the loads
@@ -41,7 +41,7 @@ func (b *Box) openDisk(ctx context.Context) error {
 			break
 		}
 		if time.Now().After(deadline) {
-			return errors.New("the disk that it was started from was not found")
+			return errNoDisk
 		}
 		if pause(ctx, 50*time.Millisecond) {
 			return ctx.Err()
@@ -54,11 +54,7 @@ func (b *Box) openDisk(ctx context.Context) error {
 	if err := growPartition(b.disk); err != nil {
 		b.log.Error("failed to grow the data partition", "err", err)
 	}
-	if err := b.openData(ctx); err != nil {
-		return err
-	}
-	b.seed()
-	return b.adopt()
+	return b.openData(ctx)
 }
 
 // ownDisk picks the one that the boot loader was loaded from: a stick and an
@@ -211,12 +207,10 @@ func (b *Box) openData(ctx context.Context) error {
 	if err := growData(dev); err != nil {
 		b.log.Error("failed to grow the file system", "err", err)
 	}
-	for _, dir := range []string{stateDir, storeDir} {
-		if err := os.MkdirAll(dir, 0o700); err != nil {
-			return fmt.Errorf("open the data: %w", err)
-		}
+	if err := makeFolders(); err != nil {
+		return err
 	}
-	return nil
+	return roomForFirst(configFile)
 }
 
 func mountData(dev string) error {

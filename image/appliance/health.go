@@ -49,8 +49,10 @@ func (b *Box) judge(ctx context.Context) {
 		case pending && missing == "":
 			pending = !b.commit()
 		case pending && time.Now().After(deadline):
-			b.giveUp(missing)
-			return
+			if b.giveUp(missing) {
+				return
+			}
+			pending = false
 		}
 		rest := eager
 		if missing == "" && !pending {
@@ -110,12 +112,11 @@ func uptime() float64 {
 
 // missing names the first thing that a working system has and this one lacks.
 func (b *Box) missing(ctx context.Context) string {
-	switch {
-	case b.mounted.Load():
-	case b.checking.Load():
+	if b.checking.Load() {
 		return "the check of the data, which may take minutes on a large disk"
-	default:
-		return b.absence()
+	}
+	if why := b.absence(); why != "" {
+		return why
 	}
 	var data, root unix.Stat_t
 	if errors.Join(unix.Stat(dataDir, &data), unix.Stat("/", &root)) != nil || data.Dev == root.Dev {

@@ -26,7 +26,13 @@ func (b *Box) Reset(_ context.Context) error {
 	if b.State().OnTrial {
 		return ErrOnTrial
 	}
-	if err := writeFile(filepath.Join(b.state, resetFile), nil, 0o600); err != nil {
+	var err error
+	if b.absence() == "" {
+		err = writeFile(filepath.Join(b.state, resetFile), nil, 0o600)
+	} else {
+		err = markForReset(b.device(image.PartData))
+	}
+	if err != nil {
 		return fmt.Errorf("ask for a factory reset: %w", err)
 	}
 	b.restartSoon("factory reset")

@@ -52,6 +52,8 @@ func (b *Box) settle() {
 		b.outcome(func(o *Outcome) { o.Starts++ })
 	case b.boot.Trial.Valid():
 		b.fellBack()
+	case last != nil && last.State == "trial":
+		b.unnoted()
 	}
 	b.noteSlots()
 }
@@ -59,8 +61,14 @@ func (b *Box) settle() {
 // fellBack notes why the new system is not the one that runs, and ends its
 // trial.
 func (b *Box) fellBack() {
+	absent := b.absence()
 	b.outcome(func(o *Outcome) {
 		o.State, o.Time = "failed", time.Now()
+		if absent != "" {
+			o.Reason = "it was left while nobody could see whether it works, since the box waited for " + absent
+			o.Serial = 0 // it may be tried again
+			return
+		}
 		if o.Reason != "" {
 			return
 		}
@@ -133,20 +141,28 @@ func (b *Box) commit() bool {
 	return true
 }
 
-// giveUp leaves a system on trial: the next start is the old one's.
-func (b *Box) giveUp(missing string) {
+// giveUp leaves a system on trial: the next start is the old one's. A disk that
+// fails is not the new system's fault, but only the old one can tell: if it has no
+// data either, nothing is held against the update. It says whether there will be
+// such a start: a disk that takes nothing cannot be told of the old system, so a
+// box that has one stays as it is rather than to start for ever.
+func (b *Box) giveUp(missing string) bool {
 	reason := fmt.Sprintf("%s did not work within %v: it still waited for %s", b.release.Version, b.cfg.Patience, missing)
 	b.log.Error("gave up the new system", "reason", reason)
 	if !b.mounted.Load() {
 		b.restart(reason) // the boot loader has counted
-		return
+		return true
 	}
 	b.outcome(func(o *Outcome) { o.Reason = reason })
 	err := b.setEnv(image.GrubEnv{"slot": string(b.boot.Slot.Other()), "trial": string(b.boot.Slot), "left": "0"})
 	if err != nil {
 		b.log.Error("failed to end the trial", "err", err)
 	}
+	if takesNothing(err) {
+		return false
+	}
 	b.restart(reason)
+	return true
 }
 
 // pause waits and says whether ctx is done.

@@ -74,7 +74,7 @@ func (b *Box) handler() http.Handler {
 	mux.HandleFunc("POST /update", func(w http.ResponseWriter, r *http.Request) {
 		o, err := b.Update(r.Context(), r.Body)
 		switch {
-		case errors.Is(err, ErrBusy), errors.Is(err, ErrOnTrial):
+		case errors.Is(err, ErrBusy), errors.Is(err, ErrOnTrial), errors.Is(err, ErrNoData):
 			answer(w, http.StatusConflict, Outcome{State: "refused", Reason: err.Error()})
 		case err != nil:
 			answer(w, http.StatusUnprocessableEntity, o)

@@ -44,6 +44,9 @@ func (b *Box) Update(ctx context.Context, file io.Reader) (Outcome, error) {
 	if b.State().OnTrial {
 		return Outcome{}, ErrOnTrial
 	}
+	if why := b.absence(); why != "" {
+		return Outcome{}, fmt.Errorf("%w, so a new system could not show that it works; the box waits for %s", ErrNoData, why)
+	}
 	slot := b.boot.Slot.Other()
 	next, err := b.install(file, slot)
 	if ctx.Err() != nil {
