@@ -298,21 +298,31 @@ func (r *cutter) found(t *testing.T, s client.System, said int) {
 	if r.StartsInSlotB = s.Slot == string(image.SlotB); r.StartsInSlotB {
 		r.Committed++
 	}
-	n, lost := r.look(t, &r.Kept)
-	r.Synced, r.Lost = r.Synced+n, r.Lost+lost
+	some, rest := pick(r.Kept)
+	there, lost := r.look(t, some)
+	r.Synced, r.Lost = r.Synced+len(some), r.Lost+lost
 	if lost > 0 {
-		t.Errorf("%d of %d files were lost that had been there for %v", lost, n, syncTime)
+		t.Errorf("%d of %d files were lost that had been there for %v", lost, len(some), syncTime)
 	}
-	n, lost = r.look(t, &r.Young)
-	r.Recent, r.Gone = r.Recent+n, r.Gone+lost
-	r.Kept, r.Young = append(r.Kept, r.Young...), nil
+	r.Kept = append(there, rest...)
+	some, _ = pick(r.Young) // whether the others are there nobody knows, now or after the next cut
+	there, lost = r.look(t, some)
+	r.Recent, r.Gone = r.Recent+len(some), r.Gone+lost
+	r.Kept, r.Young = append(r.Kept, there...), nil
 }
 
-// look asks for some of the files and says how many came from the origin again.
-func (r *cutter) look(t *testing.T, files *[]int) (looked, lost int) {
+// pick gives some files to look for, and the rest.
+func pick(files []int) (some, rest []int) {
+	rand.Shuffle(len(files), func(i, k int) { files[i], files[k] = files[k], files[i] })
+	n := min(len(files), mostLooks)
+	return files[:n:n], files[n:]
+}
+
+// look asks for files and says which are there and how many came from the origin
+// again.
+func (r *cutter) look(t *testing.T, files []int) (there []int, lost int) {
 	t.Helper()
-	rand.Shuffle(len(*files), func(i, k int) { (*files)[i], (*files)[k] = (*files)[k], (*files)[i] })
-	for _, file := range (*files)[:min(len(*files), mostLooks)] {
+	for _, file := range files {
 		before := r.world.asked.Load()
 		err := r.fetch(t.Context(), r.world, loaded(file))
 		if errors.Is(err, errWrongBytes) {
@@ -321,12 +331,13 @@ func (r *cutter) look(t *testing.T, files *[]int) (looked, lost int) {
 		if err != nil {
 			t.Errorf("file %d after a cut: %v", file, err)
 		}
-		looked++
 		if r.world.asked.Load() != before {
 			lost++
+			continue
 		}
+		there = append(there, file)
 	}
-	return looked, lost
+	return there, lost
 }
 
 // said is how much is in the log of the serial line.
